@@ -1,0 +1,113 @@
+"""Everything a user must not miss: rows dropped, columns ignored, choices made.
+
+An event goes to the log, to `events.jsonl` of the run, to the report, and to
+whoever listens (the command line). A stage says `note(...)` or `warn(...)`; where
+it ends up is the business of the run that records.
+"""
+
+import contextlib
+import contextvars
+import datetime as dt
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from kerastrain.store import json_text
+
+__all__ = ["Event", "Recorder", "log", "note", "read_events", "recording", "warn"]
+
+logger = logging.getLogger("kerastrain")
+Severity = Literal["info", "warning"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened.
+
+    Args:
+        code: stable name for programs, such as `"column_ignored"`.
+        message: one or two sentences for people: what, where, what to do.
+        severity: `"info"` for choices, `"warning"` for what may hurt the result.
+        details: values behind the message, written as JSON.
+    """
+
+    code: str
+    message: str
+    severity: Severity = "info"
+    details: dict[str, Any] = field(default_factory=dict)
+    time: str = ""
+
+
+@dataclass
+class Recorder:
+    """Collects events in order, appends each to a file and tells a listener."""
+
+    path: Path | None = None
+    listen: Callable[[Event], None] | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        self.events.append(event)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json_text(asdict(event)) + "\n")
+        if self.listen is not None:
+            self.listen(event)
+
+
+_recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar(
+    "recorder", default=None
+)
+
+
+@contextlib.contextmanager
+def recording(
+    path: Path | None = None, listen: Callable[[Event], None] | None = None
+) -> Iterator[Recorder]:
+    """Events inside the block go to `path` (JSON lines) and to `listen`."""
+    recorder = Recorder(path, listen)
+    token = _recorder.set(recorder)
+    try:
+        yield recorder
+    finally:
+        _recorder.reset(token)
+
+
+def note(code: str, message: str, **details: Any) -> None:
+    """Record a choice that was made for the user."""
+    _record(code, message, "info", details)
+
+
+def warn(code: str, message: str, **details: Any) -> None:
+    """Record something that may hurt the result."""
+    _record(code, message, "warning", details)
+
+
+def _record(
+    code: str, message: str, severity: Severity, details: dict[str, Any]
+) -> None:
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    event = Event(code, message, severity, details, now)
+    recorder = _recorder.get()
+    if recorder is None or recorder.listen is None:
+        log(event)
+    if recorder is not None:
+        recorder.add(event)
+
+
+def log(event: Event) -> None:
+    """Tell an event to Python's logging, where nobody else listens."""
+    level = logging.WARNING if event.severity == "warning" else logging.INFO
+    logger.log(level, event.message)
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a run; a last line that a kill cut short is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            events.append(Event(**json.loads(line)))
+    return events

@@ -1,0 +1,159 @@
+"""Where each file of a run lies, and how it is written: whole or not at all."""
+
+import contextlib
+import datetime as dt
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kerastrain.errors import ConfigError, RunError
+
+__all__ = ["RunFolder", "atomic"]
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to, file or folder, that becomes `path` when the block ends well.
+
+    The temporary name keeps the ending, because Keras goes by it. After an error or a
+    kill `path` is what it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    replaced = path.with_name(f".{os.getpid()}.old.{path.name}")
+    _delete(temporary)  # of a killed process that had the same number
+    try:
+        yield temporary
+        temporary.stat()  # before what is there is moved away
+        if path.is_dir() or (path.exists() and temporary.is_dir()):
+            os.replace(path, replaced)  # a folder takes two steps
+        os.replace(temporary, path)
+    finally:
+        _delete(temporary)
+        _delete(replaced)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json_text(value, indent=1) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON: NaN and infinities become null, numpy scalars plain numbers."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy array or scalar
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)  # paths, dates
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file of a run; RunError when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing: the run was stopped before it was written. "
+            "Train again."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"Cannot read {path}: {error}") from error
+
+
+class RunFolder:
+    """Names of the files of a run. Only this class knows them."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.schema = self.path / "schema.json"
+        self.split = self.path / "split.parquet"
+        self.metrics = self.path / "metrics.json"
+        self.history = self.path / "history.csv"
+        self.events = self.path / "events.jsonl"
+        self.environment = self.path / "environment.json"
+        self.model = self.path / "model.keras"
+        self.golden = self.path / "golden.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.exports = self.path / "exports"
+        self.tensorboard = self.path / "tensorboard"
+        self.report = self.path / "report.html"
+        self.arrays = self.path / "arrays"
+
+    @classmethod
+    def create(cls, out: str | None, *, name: str) -> "RunFolder":
+        """A new, empty run folder: `out`, or `runs/<name>-<date>-<time>`.
+
+        Raises:
+            ConfigError: `out` holds something already, or cannot be made.
+        """
+        try:
+            path = _made(Path(out).expanduser()) if out else _new_path(name)
+            has_files = any(path.iterdir())
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot make the run folder {error.filename}: {error.strerror}."
+            ) from None
+        if has_files:
+            raise ConfigError(
+                f"The run folder {path} is not empty. "
+                "Name another with --out, or delete it."
+            )
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """An existing run folder; RunError when it is none."""
+        folder = cls(path)
+        if not folder.path.is_dir():
+            raise RunError(f"There is no run folder {folder.path}.")
+        if not folder.config.is_file():
+            raise RunError(f"{folder.path} is not a run folder: it has no config.yaml.")
+        return folder
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _new_path(name: str) -> Path:
+    """A folder that did not exist before, also when two runs start in one second."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "run"
+    stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, count = Path("runs") / f"{plain}-{stamp}", 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            if not path.is_dir():  # "runs" itself is a file
+                raise
+            count += 1
+            path = path.with_name(f"{plain}-{stamp}-{count}")

@@ -1,0 +1,31 @@
+"""What tests of several files need."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run code in a fresh process, where nothing is imported yet; gives its stdout."""
+
+    def run(code: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
