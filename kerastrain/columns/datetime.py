@@ -1,0 +1,63 @@
+"""Dates with or without a time of day, as Arrow timestamps or as text."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kerastrain import formats
+from kerastrain.config import FeaturesConfig
+from kerastrain.encoded import Encoded, TrainValues
+from kerastrain.schema import Column, ColumnStats
+
+__all__ = ["Datetime"]
+
+_MIN_SHARE = 0.99
+
+
+class Datetime:
+    """A point in time: year, month and day in one of three orders, and a time."""
+
+    @staticmethod
+    def matches(stats: ColumnStats) -> bool:
+        """Timestamps and dates; text of which 99 % reads as dates in one order."""
+        if stats.storage == "timestamp":
+            return True
+        num_read = max(stats.num_as_date.values(), default=0)
+        return 0 < stats.num_meaningful * _MIN_SHARE <= num_read
+
+    @staticmethod
+    def describe(stats: ColumnStats) -> dict[str, Any]:
+        """The order that reads most; where two read the same, month before day."""
+        orders = stats.num_as_date
+        best = max(orders, key=orders.__getitem__) if orders else "ymd"
+        return {
+            "dtype": "string",
+            "format": best,
+            "missing_values": [text for text, _ in stats.marked],
+        }
+
+    @staticmethod
+    def encode(
+        column: Column, text: Any, values: TrainValues | None, config: FeaturesConfig
+    ) -> Encoded:
+        """Elapsed days since the first date in the data, and calendar parts."""
+        from kerastrain.layers import ParseDate  # loads TensorFlow
+
+        order = column.format or "ymd"
+        # Where the count starts changes only the rounding (see ParseDate): the models
+        # take off the median of the train rows. So it may come from all rows.
+        origin_days = int((column.stats.min or 0) // 86_400)
+        layer = ParseDate(formats.DATES[order], order, origin_days)
+        names = tuple(f"{column.name}.{part}" for part in ParseDate.PARTS)
+        return Encoded("number", layer(text), names)
+
+    @staticmethod
+    def to_input(
+        column: Column, array: pa.Array, *, where: str, first_row: int
+    ) -> pa.StringArray:
+        """Text in the order of `column.format`; "" for missing. Text stays as it is:
+        what is no date counts as missing in the model."""
+        order = column.format or "ymd"
+        text = formats.as_text(array, column.missing_values, dates=order)
+        return pc.fill_null(text, "")

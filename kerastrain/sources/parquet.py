@@ -1,0 +1,111 @@
+"""Parquet files."""
+
+from collections.abc import Iterator, Sequence
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kerastrain.errors import SourceError, listing
+from kerastrain.source import (
+    Source,
+    check_names,
+    files_fingerprint,
+    files_name,
+    find_files,
+    quoted,
+    stream,
+    unreadable,
+)
+
+__all__ = ["ParquetSource"]
+
+# What a model takes is float32 or text: numbers without a width of their own and
+# types of a writer's choice are read as the nearest of the two.
+READ_AS = {"decimal": "DOUBLE", "hugeint": "DOUBLE", "uhugeint": "DOUBLE"}
+READ_AS |= {"enum": "VARCHAR", "uuid": "VARCHAR"}
+
+
+class ParquetSource(Source):
+    """Parquet files with the same columns; Arrow types are kept.
+
+    Decimals are read as float64 and dictionary columns as plain strings. Files of
+    the same columns in another order are matched by name.
+    """
+
+    def __init__(self, data: Any, max_bad_rows: float = 0.0):
+        self.paths = find_files(data)
+        self.name = files_name(self.paths)
+        footers = [_footer(path) for path in self.paths]
+        _check_columns(self.paths, [names for names, _ in footers])
+        self.num_rows = sum(num_rows for _, num_rows in footers)
+        self._connection = duckdb.connect()
+        self._fingerprint: dict[str, Any] = {}
+        self._columns = self._projections()
+        self.schema = self._schema()
+
+    def scan(
+        self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        query = self._query(self.checked_columns(columns))
+        return stream(self._connection, query, batch_rows, self.name)
+
+    def relation(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> duckdb.DuckDBPyRelation:
+        return connection.sql(self._query(list(self._columns)))
+
+    def fingerprint(self) -> dict[str, Any]:
+        self._fingerprint = self._fingerprint or files_fingerprint(self.paths)
+        return self._fingerprint
+
+    def _query(self, columns: Sequence[str]) -> str:
+        shown = ", ".join(self._columns[name] for name in columns)
+        return f"SELECT {shown} FROM {_reader(self.paths)}"
+
+    def _projections(self) -> dict[str, str]:
+        """Column name to its expression, in the order of the first file."""
+        try:
+            relation = self._connection.sql(f"FROM {_reader(self.paths)}")
+        except duckdb.Error as error:
+            raise unreadable(self.name, error) from error
+        found = {}
+        for name, kind in zip(relation.columns, relation.types, strict=True):
+            column, read_as = quoted(name, '"'), READ_AS.get(kind.id)
+            cast = f"CAST({column} AS {read_as}) AS {column}"
+            found[name] = cast if read_as else column
+        return found
+
+    def _schema(self) -> pa.Schema:
+        query = self._query(list(self._columns)) + " LIMIT 0"
+        return self._connection.sql(query).to_arrow_table().schema
+
+
+def _reader(paths: Sequence[Path]) -> str:
+    files = ", ".join(quoted(escape(str(path))) for path in paths)
+    return f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
+
+
+def _footer(path: Path) -> tuple[list[str], int]:
+    """Column names and number of rows."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.schema_arrow.names, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"{path} is not a Parquet file, or it is damaged: {error}"
+        ) from error
+
+
+def _check_columns(paths: Sequence[Path], names: Sequence[list[str]]) -> None:
+    for path, columns in zip(paths, names, strict=True):
+        check_names(columns, path.name)
+        different = sorted(set(columns) ^ set(names[0]))
+        if different:
+            raise SourceError(
+                f"{path.name} and {paths[0].name} have different columns: "
+                f"{listing(different)} are in one of them only."
+            )
