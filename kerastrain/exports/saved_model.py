@@ -1,0 +1,100 @@
+"""TensorFlow SavedModel."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerastrain.layers import DecideLabel
+from kerastrain.store import atomic
+
+__all__ = ["saved_model"]
+
+
+def saved_model(model: Any, folder: Path, *, batch_size: int | None = None) -> Path:
+    """TensorFlow SavedModel with a named, typed signature over the raw columns.
+
+    `serving_default` takes every column as a vector `(batch,)` by name and gives
+    `prediction` and, for classes, `probabilities`. The signature `labels` takes nothing
+    and gives the classes in the order of the probabilities.
+
+    Args:
+        batch_size: fixed rows per call; by default any number.
+    """
+    path = folder / "saved_model"
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = {
+        tensor.name: tf.TensorSpec((batch_size,), tensor.dtype, name=tensor.name)
+        for tensor in model.inputs
+    }
+    archive.add_endpoint(
+        "serving_default",
+        lambda columns: model(columns, training=False),
+        input_signature=[signature],
+    )
+    labels = _labels(model)
+    if labels:
+        archive.add_endpoint(
+            "labels", lambda: {"labels": tf.constant(labels)}, input_signature=[]
+        )
+    with atomic(path) as temporary:
+        archive.write_out(str(temporary), verbose=False)
+    return path
+
+
+def _labels(model: keras.Model) -> list[str]:
+    deciders = [layer for layer in model.layers if isinstance(layer, DecideLabel)]
+    return deciders[0].labels if deciders else []
+
+
+# The program that ships inside the folder. It may use TensorFlow and NumPy alone.
+SELF_TEST = '''"""Replay the golden rows of this model:  python selftest.py
+
+Needs TensorFlow and nothing else. Prints one line of JSON; exit code 1 when a
+prediction differs from the trained model by more than the tolerance.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.modules["kerastrain"] = None  # the model must stand on its own
+
+import numpy as np
+import tensorflow as tf
+
+folder = pathlib.Path(__file__).resolve().parent
+golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+loaded = tf.saved_model.load(str(folder))
+signature = loaded.signatures["serving_default"]
+worst, wrong, rows = 0.0, 0, 0
+for case in golden["cases"]:
+    columns = {}
+    for name, column in case["inputs"].items():
+        is_text = column["dtype"] == "string"
+        # In float32, null is NaN and 1e39 is infinite.
+        with np.errstate(over="ignore"):
+            values = np.asarray(column["values"], object if is_text else "float32")
+        columns[name] = tf.constant(values, tf.as_dtype(column["dtype"]))
+    outputs = signature(**columns)
+    for name, expected in case["outputs"].items():
+        got = outputs[name].numpy()
+        if got.dtype == object:
+            texts = [text.decode("utf-8") for text in got]
+            sure = case["is_sure"]
+            wrong += sum(a != b for a, b, s in zip(texts, expected, sure) if s)
+        else:
+            difference = np.abs(got - np.asarray(expected, "float32"))
+            # NaN must fail, and NaN > x is false.
+            difference = np.where(np.isfinite(difference), difference, np.inf)
+            worst = max(worst, float(difference.max()))
+    rows += case["num_rows"]
+passed = worst <= golden["tolerance"] and wrong == 0
+print(json.dumps({"passed": passed, "max_difference": worst, "wrong_labels": wrong,
+                  "tolerance": golden["tolerance"], "rows": rows}))
+sys.exit(0 if passed else 1)
+'''

@@ -1,0 +1,230 @@
+"""Learners: what is fitted, scored, asked, saved and exported."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.callbacks import BestWeights, EpochOrder, StopOnNaN, Validate
+from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from kerastrain.engine import Engine, make_optimizer
+from kerastrain.errors import ConfigError
+from kerastrain.evaluation import METRICS, score
+from kerastrain.exports import EXPORTS
+from kerastrain.features import Features, Front, NumberStatistics
+from kerastrain.ingest import ArrayStore
+from kerastrain.models import MODELS
+from kerastrain.objective import Objective
+from kerastrain.pipeline import Blocks, Rows, cut, run_prefix
+from kerastrain.runtime import Devices
+from kerastrain.schedules import SCHEDULES, Monitor, Schedule
+from kerastrain.store import atomic
+
+__all__ = ["KerasLearner", "Learner", "TrainingPlan", "resolved_fit"]
+
+
+class Learner(ABC):
+    """The five verbs. Every learner ends as one Keras model from raw columns.
+
+    Attributes:
+        model: raw columns to the decision; see `Objective.decide`.
+    """
+
+    model: keras.Model
+    objective: Objective
+
+    @abstractmethod
+    def fit(self, train: Rows, validation: Rows) -> None:
+        """Learn from encoded rows; `validation` chooses when to stop."""
+
+    @abstractmethod
+    def predict(self, rows: Rows) -> np.ndarray:
+        """Probabilities `(rows, classes)` or values `(rows,)` of encoded rows."""
+
+    def evaluate(self, rows: Rows) -> dict[str, float | None]:
+        """Every metric of the task on encoded rows."""
+        return score(
+            self.objective.task, rows.targets, self.predict(rows), weight=rows.weights
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the model as a `.keras` file: data and weights, nothing pickled."""
+        with atomic(path) as temporary:
+            self.model.save(temporary)
+
+    def export(self, name: str, folder: Path, **options: Any) -> Path:
+        """Write the model in a format of `EXPORTS` under `folder`."""
+        return EXPORTS.load(name)(self.model, folder, **options)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a Keras learner is trained.
+
+    Args:
+        callbacks: further Keras callbacks; they see validation metrics in the logs.
+        checkpoint: makes the callback that writes weights, given the best-weights one.
+    """
+
+    fit: FitConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    devices: Devices
+    seed: int
+    store: ArrayStore
+    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=list)
+    checkpoint: Any = None
+
+
+class KerasLearner(Learner):
+    """A neural network from `MODELS`, or a function of the user's.
+
+    Args:
+        front: raw inputs to clean matrices.
+        statistics: of the number matrix over the train rows.
+        objective: the task.
+        config: which network; a name with a colon is imported.
+        plan: how it is trained.
+
+    Attributes:
+        numeric: clean matrices to logits: the numeric core behind the string front.
+        model: the whole; shares all layers with `numeric`.
+        best_epoch: counted from 1; 0 before `fit`.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        statistics: NumberStatistics,
+        objective: Objective,
+        config: ModelConfig,
+        plan: TrainingPlan,
+    ):
+        self.objective = objective
+        self.plan = plan
+        self.best_epoch = 0
+        features = Features.of(front, statistics, objective.num_outputs)
+        network = MODELS.load(config.name)
+        try:
+            tensor = network(features, **config.options)
+        except (TypeError, ValueError) as error:
+            text = str(error).partition("\n")[0]
+            raise ConfigError(f"model {config.name}: {text}") from error
+        logits = objective.head(tensor)
+        self.numeric = keras.Model(features.inputs, logits, name="numeric_core")
+        self.model = keras.Model(
+            front.inputs,
+            objective.decide(self.numeric(front.model(front.inputs))),
+            name="kerastrain",
+        )
+        self._forward = tf.function(
+            lambda x: self.numeric(x, training=False), reduce_retracing=True
+        )
+
+    def fit(self, train: Rows, validation: Rows) -> None:
+        plan = self.plan
+        prefix, core = cut(self.numeric)
+        train, validation = self._through(prefix, train, validation)
+        blocks = Blocks(
+            train,
+            plan.fit.batch_size,
+            plan.fit.steps_per_call,
+            plan.seed,
+            plan.devices.num_replicas,
+        )
+        monitor = monitor_of(plan.fit, self.objective)
+        total_steps = blocks.num_steps * plan.fit.epochs
+        schedule = self._schedule(total_steps, monitor)
+        engine = Engine(core.inputs, core.outputs[0], name="engine")
+        engine.prepare(
+            make_optimizer(plan.optimizer, schedule.learning_rate, engine.trainable_variables),
+            self.objective.row_loss(),
+            clip_norm=plan.optimizer.clip_norm,
+        )
+        best = BestWeights(monitor.name, monitor.mode, plan.fit.patience)
+        engine.fit(
+            engine.distributed(blocks),
+            epochs=plan.fit.epochs,
+            callbacks=[
+                EpochOrder(blocks),
+                Validate(engine, validation, self.objective, self._raw_targets(validation)),
+                StopOnNaN(),
+                best,
+                *([plan.checkpoint(best)] if plan.checkpoint else []),
+                *schedule.callbacks,
+                *plan.callbacks,
+            ],
+            verbose=0,
+            shuffle=False,
+        )
+        self.best_epoch = int(best.best_epoch) + 1
+
+    def _through(self, prefix: keras.Model, train: Rows, validation: Rows) -> tuple[Rows, Rows]:
+        """Both parts with the prefix's outputs as inputs; they share the arrays."""
+        both = Rows(
+            train.inputs,
+            self.objective.encoded(train.target),
+            train.weight,
+            np.concatenate([train.index, validation.index]),
+        )
+        both = run_prefix(prefix, both, self.plan.store)
+        return tuple(
+            Rows(both.inputs, both.target, both.weight, part.index)
+            for part in (train, validation)
+        )
+
+    def _raw_targets(self, validation: Rows) -> np.ndarray:
+        if self.objective.task != "regression":
+            return validation.targets
+        return validation.targets * self.objective.std + self.objective.mean
+
+    def _schedule(self, total_steps: int, monitor: Monitor) -> Schedule:
+        config = self.plan.schedule
+        function = SCHEDULES.load(config.name)
+        rate = self.plan.optimizer.learning_rate
+        return function(rate, total_steps, monitor, **config.options)
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        names = [tensor.name for tensor in self.numeric.inputs]
+        chunks = [
+            self._forward({name: chunk[name] for name in names}).numpy()
+            for chunk in rows.chunks(16_384)
+        ]
+        logits = np.concatenate(chunks) if chunks else np.zeros((0, self.objective.num_outputs))
+        return self.objective.outputs(logits)
+
+
+def monitor_of(fit: FitConfig, objective: Objective) -> Monitor:
+    """The validation metric that decides, and whether less of it is better."""
+    if fit.monitor in ("auto", "loss", "val_loss"):
+        return Monitor("val_loss", "min")
+    name = fit.monitor.removeprefix("val_")
+    if name not in METRICS[objective.task]:
+        raise ConfigError(
+            f"fit.monitor: no metric '{fit.monitor}' for {objective.task} targets. "
+            f"Available: loss, {', '.join(METRICS[objective.task])}."
+        )
+    mode = "max" if METRICS[objective.task][name].greater_is_better else "min"
+    return Monitor(f"val_{name}", mode)
+
+
+# Rows up to which a batch size holds. From the TabArena defaults of RealMLP.
+_BATCH_SIZES = ((1_024, 32), (8_192, 128), (30_000, 256), (100_000, 512))
+
+
+def resolved_fit(fit: FitConfig, num_rows: int, num_replicas: int) -> FitConfig:
+    """`auto` as numbers, for `num_rows` train rows."""
+    batch_size, epochs = fit.batch_size, fit.epochs
+    if batch_size == "auto":
+        fitting = [size for rows, size in _BATCH_SIZES if num_rows <= rows]
+        batch_size = fitting[0] if fitting else 1_024
+    batch_size = max(batch_size, num_replicas)
+    if epochs == "auto":
+        # 3 million rows seen, but 20 epochs at least and 100 at most
+        epochs = int(np.clip(3_000_000 // max(1, num_rows), 20, 100))
+    return fit.model_copy(update={"batch_size": batch_size, "epochs": epochs})

@@ -1,0 +1,50 @@
+"""A plain feed-forward network."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from kerastrain.features import Features
+
+__all__ = ["mlp"]
+
+
+def mlp(
+    features: Features,
+    *,
+    widths: Sequence[int] = (256, 256),
+    dropout: float = 0.1,
+    activation: str = "relu",
+    normalization: Literal["none", "batch", "layer"] = "batch",
+    residual: bool = False,
+    embedding_dim: int = 8,
+    clip: float = 3.0,
+) -> Any:
+    """Plain feed-forward network over all encoded columns, side by side.
+
+    Args:
+        widths: units of each hidden layer.
+        dropout: share of units dropped after each hidden layer.
+        activation: any of Keras' activations.
+        normalization: before each activation.
+        residual: add the input of a hidden layer to its output where widths agree.
+        embedding_dim: length of the vector of a category.
+        clip: where scaled numbers are clipped smoothly, in interquartile ranges.
+    """
+    x = features.flat(clip=clip, embedding_dim=embedding_dim)
+    for width in widths:
+        y = keras.layers.Dense(width, use_bias=normalization == "none")(x)
+        y = _normalize(y, normalization)
+        y = keras.layers.Activation(activation)(y)
+        if dropout:
+            y = keras.layers.Dropout(dropout)(y)
+        x = keras.layers.Add()([x, y]) if residual and x.shape[-1] == width else y
+    return x
+
+
+def _normalize(x: Any, kind: str) -> Any:
+    if kind == "batch":
+        # synchronized: otherwise each device keeps statistics of its own
+        return keras.layers.BatchNormalization(synchronized=True)(x)
+    return keras.layers.LayerNormalization()(x) if kind == "layer" else x

@@ -1,0 +1,168 @@
+"""The task: head, loss, decision, and what is monitored in which direction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerastrain.config import ObjectiveConfig
+from kerastrain.errors import ConfigError, unknown
+from kerastrain.layers import DecideLabel, Probabilities, Unstandardize
+from kerastrain.schema import Target, Task
+
+__all__ = ["Objective"]
+
+_CLASS_LOSSES = ("cross_entropy", "focal")
+_NUMBER_LOSSES = ("mse", "mae", "huber")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a target asks of a model.
+
+    Args:
+        task: binary, multiclass or regression.
+        labels: classes in the order of the probabilities; empty for a regression.
+        loss: name of the loss.
+        mean, std: of a regression target over the train rows; 0 and 1 otherwise.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    loss: str
+    config: ObjectiveConfig
+    mean: float = 0.0
+    std: float = 1.0
+
+    @classmethod
+    def of(
+        cls, target: Target, config: ObjectiveConfig, train_targets: np.ndarray
+    ) -> "Objective":
+        """ConfigError when the loss does not fit the task."""
+        fitting = _NUMBER_LOSSES if target.task == "regression" else _CLASS_LOSSES
+        loss = fitting[0] if config.loss == "auto" else config.loss
+        if loss not in fitting:
+            raise ConfigError(
+                f"objective.loss: '{loss}' is not for {target.task} targets. "
+                f"Available: {', '.join(fitting)}."
+            )
+        mean, std = 0.0, 1.0
+        if target.task == "regression":
+            mean, std = float(train_targets.mean()), float(train_targets.std())
+        return cls(target.task, tuple(target.labels), loss, config, mean, std or 1.0)
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.labels) if self.task == "multiclass" else 1
+
+    def head(self, tensor: Any) -> Any:
+        """Logits or a standardised value, always float32: `(batch, num_outputs)`."""
+        return keras.layers.Dense(self.num_outputs, dtype="float32", name="head")(tensor)
+
+    def decide(self, logits: Any) -> dict[str, Any]:
+        """Keras tensors of the decision: `prediction`, and `probabilities` of classes."""
+        if self.task == "regression":
+            return {"prediction": Unstandardize(self.mean, self.std)(logits)}
+        probabilities = Probabilities()(logits)
+        prediction = DecideLabel(self.labels)(probabilities)
+        return {"prediction": prediction, "probabilities": probabilities}
+
+    def outputs(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities `(rows, classes)` or values `(rows,)` from logits, in NumPy."""
+        if self.task == "regression":
+            return logits[:, 0] * self.std + self.mean
+        if self.task == "binary":
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponent / exponent.sum(axis=1, keepdims=True)
+
+    def encoded(self, targets: np.ndarray) -> np.ndarray:
+        """Targets as the loss takes them: int32 classes, or float32 standardised."""
+        if self.task == "regression":
+            return ((targets - self.mean) / self.std).astype("float32")
+        return targets.astype("int32")
+
+    def row_loss(self) -> Callable[[Any, Any], Any]:
+        """`(targets (rows,), outputs (rows, num_outputs))` to losses `(rows,)`."""
+        return _ROW_LOSSES[self.loss](self)
+
+    def class_weights(self, train_targets: np.ndarray) -> np.ndarray:
+        """Weight of each class, `(classes,)`, with mean 1 over the train rows."""
+        counts = np.bincount(train_targets, minlength=len(self.labels)).astype("float64")
+        wanted = self.config.class_weights
+        if wanted == "none":
+            weights = np.ones_like(counts)
+        elif wanted == "balanced":
+            weights = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
+        else:
+            for label in wanted:
+                if label not in self.labels:
+                    raise unknown("label in objective.class_weights", label, self.labels)
+            weights = np.array([wanted.get(label, 1.0) for label in self.labels])
+        return weights * counts.sum() / (weights * counts).sum()
+
+
+def _one_hot(objective: Objective, targets: Any) -> Any:
+    """Smoothed one-hot targets of the classes, `(rows, classes)`."""
+    num_classes = len(objective.labels)
+    smoothing = objective.config.label_smoothing
+    hot = ops.one_hot(targets, num_classes, dtype="float32")
+    return hot * (1 - smoothing) + smoothing / num_classes
+
+
+def _log_probabilities(objective: Objective, logits: Any) -> Any:
+    if objective.task == "binary":
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    return ops.log_softmax(logits, axis=-1)
+
+
+def _cross_entropy(objective: Objective) -> Callable[[Any, Any], Any]:
+    def loss(targets: Any, logits: Any) -> Any:
+        log_p = _log_probabilities(objective, logits)
+        return -ops.sum(_one_hot(objective, targets) * log_p, axis=-1)
+
+    return loss
+
+
+def _focal(objective: Objective) -> Callable[[Any, Any], Any]:
+    """Reference: Lin et al. 2017, "Focal loss for dense object detection", eq. 4."""
+    gamma = objective.config.focal_gamma
+
+    def loss(targets: Any, logits: Any) -> Any:
+        log_p = _log_probabilities(objective, logits)
+        # Where p is 1, the gradient of a power below 1 is infinite.
+        focus = ops.power(ops.maximum(1 - ops.exp(log_p), 1e-7), gamma)
+        return -ops.sum(_one_hot(objective, targets) * focus * log_p, axis=-1)
+
+    return loss
+
+
+def _mse(_: Objective) -> Callable[[Any, Any], Any]:
+    return lambda targets, outputs: ops.square(outputs[:, 0] - targets)
+
+
+def _mae(_: Objective) -> Callable[[Any, Any], Any]:
+    return lambda targets, outputs: ops.abs(outputs[:, 0] - targets)
+
+
+def _huber(objective: Objective) -> Callable[[Any, Any], Any]:
+    delta = objective.config.huber_delta
+
+    def loss(targets: Any, outputs: Any) -> Any:
+        error = ops.abs(outputs[:, 0] - targets)
+        linear = delta * (error - 0.5 * delta)
+        return ops.where(error <= delta, 0.5 * ops.square(error), linear)
+
+    return loss
+
+
+_ROW_LOSSES = {
+    "cross_entropy": _cross_entropy,
+    "focal": _focal,
+    "mse": _mse,
+    "mae": _mae,
+    "huber": _huber,
+}

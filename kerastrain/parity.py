@@ -1,0 +1,133 @@
+"""The parity gate: an export must give the numbers of the trained model.
+
+Golden rows, with what the trained model says about them, ship inside the export
+together with a program that replays them. The gate runs that program in a fresh
+process that knows the format's own library and not kerastrain.
+"""
+
+import importlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.errors import ParityError
+from kerastrain.exports import EXPORTS
+from kerastrain.schema import Schema
+from kerastrain.store import write_json, write_text
+
+__all__ = ["golden_cases", "verify"]
+
+# Worst seen over formats and models: 1.6e-6 of the largest output. See the findings
+# on batch size: even in one process the last bits depend on it.
+TOLERANCE = 1e-5
+MAX_ROWS = 256
+EXTREMES = (math.nan, 0.0, -0.0, 1e30, -1e30, 1e-30, math.inf, -math.inf)
+TEXTS = ("", "never seen before", "N/A", "  ", "Ünïcödé ☃", "0", "-1", "2024-02-30")
+
+Raw = Mapping[str, np.ndarray]
+
+
+def golden_cases(model: keras.Model, schema: Schema, raw: Raw) -> dict[str, Any]:
+    """Inputs and what the model says about them, as JSON types.
+
+    Args:
+        raw: real rows, by input name: float32 or texts, `(rows,)` each. Rows that are
+            missing, unseen, empty or extreme in every column are added, and one of
+            the rows is a batch of its own.
+    """
+    rows = {
+        column.input: _with_hard_rows(raw[column.input][:MAX_ROWS], column.dtype)
+        for column in schema.features
+    }
+    one = {name: values[:1] for name, values in rows.items()}
+    cases = [_case(model, rows), _case(model, one)]
+    largest = max(
+        (np.abs(np.asarray(c["outputs"]["prediction"], "float64")).max(initial=1.0))
+        if schema.target is not None and schema.target.task == "regression"
+        else 1.0
+        for c in cases
+    )
+    return {"tolerance": TOLERANCE * max(1.0, float(largest)), "cases": cases}
+
+
+def _with_hard_rows(values: np.ndarray, dtype: str) -> np.ndarray:
+    hard: tuple = EXTREMES if dtype == "float32" else TEXTS
+    kind = "float32" if dtype == "float32" else object
+    return np.concatenate([np.asarray(values, kind), np.asarray(hard, kind)])
+
+
+def _case(model: keras.Model, rows: Raw) -> dict[str, Any]:
+    dtypes = {name: "string" if v.dtype == object else "float32" for name, v in rows.items()}
+    feed = {name: tf.constant(values, dtypes[name]) for name, values in rows.items()}
+    outputs = {name: value.numpy() for name, value in model(feed, training=False).items()}
+    num_rows = len(next(iter(rows.values())))
+    return {
+        "num_rows": num_rows,
+        "inputs": {
+            name: {"dtype": dtypes[name], "values": _plain(values)}
+            for name, values in rows.items()
+        },
+        "outputs": {name: _plain(values) for name, values in outputs.items()},
+        "is_sure": _is_sure(outputs.get("probabilities"), num_rows),
+    }
+
+
+def _plain(values: np.ndarray) -> list:
+    """As JSON has it: NaN is null, and 1e39 is what float32 takes for infinite."""
+    if values.dtype == object:
+        return [v.decode("utf-8") if isinstance(v, bytes) else v for v in values]
+    wide = np.clip(values.astype("float64"), -1e39, 1e39).astype(object)
+    wide[np.isnan(values)] = None
+    return wide.tolist()
+
+
+def _is_sure(probabilities: np.ndarray | None, num_rows: int) -> list[bool]:
+    """False where two classes tie within the tolerance: either label is right."""
+    if probabilities is None or probabilities.shape[1] < 2:
+        return [True] * num_rows
+    two = np.sort(probabilities, axis=1)[:, -2:]
+    return [bool(gap) for gap in two[:, 1] - two[:, 0] > 2 * TOLERANCE]
+
+
+def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:
+    """Put golden rows and self-test into an export and run it in a fresh process.
+
+    Returns:
+        `max_difference`, `tolerance`, `rows`, `wrong_labels`.
+
+    Raises:
+        ParityError: a prediction differs, or the export cannot be loaded.
+    """
+    write_json(path / "golden.json", golden)
+    module = importlib.import_module(EXPORTS[name].partition(":")[0])
+    write_text(path / "selftest.py", module.SELF_TEST)
+    result = subprocess.run(
+        [sys.executable, "selftest.py"],
+        cwd=path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    try:
+        outcome = json.loads(result.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ParityError(f"The {name} export in {path} cannot be loaded: {reason}") from None
+    if not outcome.pop("passed"):
+        raise ParityError(
+            f"The {name} export in {path} differs from the trained model by up to "
+            f"{outcome['max_difference']:.2g} (tolerance {outcome['tolerance']:.2g}), "
+            f"with {outcome['wrong_labels']} other labels, on {outcome['rows']} golden "
+            "rows. Do not use it; python selftest.py in its folder repeats the check."
+        )
+    return outcome

@@ -1,0 +1,324 @@
+"""The cut; encoded arrays in memory or on disk; the batches that training reads."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.encoded import Encoded
+from kerastrain.features import Front
+from kerastrain.ingest import ArrayStore, Table
+from kerastrain.schema import Column
+
+__all__ = ["Blocks", "Rows", "cut", "encode", "run_prefix"]
+
+# Rows that pass through a Keras model at once outside of training: large enough to
+# make the call itself free, small enough that 100 columns stay under 30 MB.
+CHUNK_ROWS = 65_536
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of encoded arrays, taken by position and copied only when read.
+
+    Args:
+        inputs: arrays `(all rows, columns)` by name.
+        target: `(all rows,)`.
+        weight: float32 `(all rows,)`; 1 where no row is worth more than another.
+        index: int64 `(rows,)`, positions of these rows.
+    """
+
+    inputs: Arrays
+    target: np.ndarray
+    weight: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, positions: np.ndarray) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """Inputs, targets and weights at `positions` of these rows."""
+        rows = self.index[positions]
+        inputs = {name: array[rows] for name, array in self.inputs.items()}
+        return inputs, self.target[rows], self.weight[rows]
+
+    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Arrays]:
+        """Inputs in the order of these rows."""
+        for start in range(0, len(self), size):
+            rows = self.index[start : start + size]
+            yield {name: array[rows] for name, array in self.inputs.items()}
+
+    @property
+    def targets(self) -> np.ndarray:
+        return self.target[self.index]
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self.weight[self.index]
+
+
+# --- the front, run once per distinct text ---------------------------------------
+
+
+def encode(front: Front, table: Table, store: ArrayStore) -> dict[str, np.ndarray]:
+    """What `front.model` gives for the rows of `table`, as arrays.
+
+    Each column passes through its own part of the front. A column of texts does so
+    once per distinct text, and its rows take the results by position: 20 to 100 times
+    less string work on a table of categories, and the very same layers.
+    """
+    arrays = {}
+    for name, kind, dtype in (("numbers", "number", "float32"), ("codes", "code", "int32")):
+        columns = front.of_kind(kind)
+        width = sum(encoded.width for _, encoded in columns)
+        if not width:
+            continue
+        matrix = store.empty((table.num_rows, width), dtype)
+        first = 0
+        for column, encoded in columns:
+            _fill(matrix[:, first : first + encoded.width], front, column, encoded, table)
+            first += encoded.width
+        arrays[name] = matrix
+    return arrays
+
+
+def _fill(
+    out: np.ndarray, front: Front, column: Column, encoded: Encoded, table: Table
+) -> None:
+    part = keras.Model(front.inputs[column.input], encoded.tensor)
+    if column.name in table.numbers:
+        numbers = table.numbers[column.name]
+        for start in range(0, len(numbers), CHUNK_ROWS):
+            chunk = np.asarray(numbers[start : start + CHUNK_ROWS])
+            out[start : start + len(chunk)] = _matrix(part, tf.constant(chunk))
+        return
+    texts = table.texts[column.name]
+    distinct = np.concatenate(
+        [
+            _matrix(part, tf.constant(texts.values[start : start + CHUNK_ROWS]))
+            for start in range(0, max(1, len(texts.values)), CHUNK_ROWS)
+            if texts.values
+        ]
+        or [np.zeros((0, out.shape[1]), out.dtype)]
+    )
+    for start in range(0, len(out), CHUNK_ROWS):
+        positions = texts.positions[start : start + CHUNK_ROWS]
+        out[start : start + len(positions)] = distinct[positions]
+
+
+def _matrix(part: keras.Model, values: tf.Tensor) -> np.ndarray:
+    result = keras.ops.convert_to_numpy(part(values, training=False))
+    return result if result.ndim == 2 else result[:, None]
+
+
+# --- the cut ----------------------------------------------------------------------
+
+
+def cut(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Part `model` before the first layers that learn or are random.
+
+    Args:
+        model: a functional model. It stays whole; both parts share its layers. A layer
+            that learns may not stand right behind an input (see `Features.of`).
+
+    Returns:
+        prefix: the inputs to a dict of frozen, deterministic tensors.
+        core: those tensors, by the same names, to the outputs. Training it trains
+            `model`.
+    """
+    frozen = _frozen_tensors(model)
+    frontier: dict[int, Any] = {}
+    for node in _calls(model):
+        if all(id(tensor) in frozen for tensor in node.output_tensors):
+            continue
+        for tensor in node.input_tensors:
+            if id(tensor) in frozen:
+                frontier[id(tensor)] = tensor
+    for tensor in _flat(model.outputs):
+        if id(tensor) in frozen:
+            frontier[id(tensor)] = tensor
+    named = {f"prefix_{i}": tensor for i, tensor in enumerate(frontier.values())}
+    prefix = keras.Model(model.inputs, named, name="prefix")
+    # Every name is a fresh input: Keras wants the keys of a dict to be tensor names.
+    core = keras.Model(list(named.values()), model.output, name="core")
+    return prefix, core
+
+
+def _frozen_tensors(model: keras.Model) -> set[int]:
+    """Ids of the tensors that depend on no weight that learns and on no chance."""
+    frozen = {id(tensor) for tensor in model.inputs}
+    for node in _calls(model):
+        if node.is_input or _learns(node.operation):
+            continue
+        if all(id(tensor) in frozen for tensor in node.input_tensors):
+            frozen.update(id(tensor) for tensor in node.output_tensors)
+    return frozen
+
+
+def _calls(model: keras.Model) -> list[Any]:
+    """Every call of a layer in the graph, inputs first.
+
+    A private attribute of Keras 3.15: `layer.input` and `layer.output`, which are
+    public, know only the first call of a layer that is called twice.
+    """
+    by_depth = model._nodes_by_depth
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def _learns(operation: Any) -> bool:
+    """Whether training changes what it computes, or chance does.
+
+    Keras layers that behave otherwise in training hold weights or a seed generator;
+    both count wherever they sit inside the layer.
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        return False
+    is_random = any("seed" in v.path.rsplit("/", 1)[-1] for v in operation.variables)
+    return bool(operation.trainable_variables) or is_random or _changes(operation)
+
+
+def _changes(layer: keras.layers.Layer) -> bool:
+    """Layers without trainable weights that still update themselves in training."""
+    return any(
+        isinstance(part, keras.layers.BatchNormalization) and part.trainable
+        for part in layer._flatten_layers()
+    )
+
+
+def _flat(tensors: Any) -> list[Any]:
+    return keras.tree.flatten(tensors)
+
+
+def run_prefix(prefix: keras.Model, rows: Rows, store: ArrayStore) -> Rows:
+    """`rows` with what the prefix makes of them as inputs, computed once.
+
+    Only the rows in `rows.index` are computed. A tensor that passes through the
+    prefix unchanged is not copied.
+    """
+    passed = _passed_through(prefix)
+    names = [name for name in prefix.output if name not in passed]
+    inputs = {name: rows.inputs[source] for name, source in passed.items()}
+    if not names:
+        return replace(rows, inputs=_in_order(prefix, inputs))
+    part = tf.function(
+        keras.Model(prefix.inputs, {name: prefix.output[name] for name in names}),
+        reduce_retracing=True,
+    )
+    num_all = len(rows.target)
+    for name in names:
+        tensor = prefix.output[name]
+        inputs[name] = store.empty((num_all, *tensor.shape[1:]), tensor.dtype)
+    start = 0
+    for chunk in rows.chunks():
+        size = len(next(iter(chunk.values())))
+        outputs = part([chunk[tensor.name] for tensor in prefix.inputs])
+        for name in names:
+            inputs[name][rows.index[start : start + size]] = outputs[name].numpy()
+        start += size
+    return replace(rows, inputs=_in_order(prefix, inputs))
+
+
+def _passed_through(prefix: keras.Model) -> dict[str, str]:
+    """Outputs that are an input unchanged, and the name of that input."""
+    by_id = {id(tensor): tensor.name for tensor in prefix.inputs}
+    for layer in prefix.layers:
+        if isinstance(layer, keras.layers.Identity) and id(layer.input) in by_id:
+            by_id[id(layer.output)] = by_id[id(layer.input)]
+    return {
+        name: by_id[id(tensor)]
+        for name, tensor in prefix.output.items()
+        if id(tensor) in by_id
+    }
+
+
+def _in_order(prefix: keras.Model, inputs: Arrays) -> Arrays:
+    return {name: inputs[name] for name in prefix.output}
+
+
+# --- batches ----------------------------------------------------------------------
+
+
+Block = tuple[Arrays, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass
+class Blocks:
+    """Shuffled rows in blocks of many steps, as a `tf.data` data set.
+
+    An element is `(inputs, target, weight, bounds)`: the rows of up to `steps_per_call`
+    steps, and int32 `(steps + 1,)` that parts them into steps; the engine takes it apart
+    inside one call of its compiled function. The order of rows depends on
+    `(seed, epoch)` alone; set `epoch` before each iteration.
+
+    The steps of an epoch differ in size by one row at most. A short last batch would
+    weigh its rows more than others and give batch normalisation next to nothing to
+    average over.
+
+    With several replicas, consecutive elements are the shards of one block: element
+    `k` goes to replica `k % num_replicas`, and step `s` of all shards together is step
+    `s` as one device would see it.
+
+    Args:
+        rows: what is read.
+        batch_size: most rows per step over all replicas.
+        steps_per_call: steps in a block.
+        seed: of the order.
+        num_replicas: devices that share a batch.
+    """
+
+    rows: Rows
+    batch_size: int
+    steps_per_call: int
+    seed: int
+    num_replicas: int = 1
+    epoch: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num_steps // self.steps_per_call)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Positions of the rows in the order of an epoch; int64 `(rows,)`."""
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        return generator.permutation(len(self.rows))
+
+    def steps(self, epoch: int) -> list[np.ndarray]:
+        """Positions of the rows of each step of an epoch."""
+        return np.array_split(self.order(epoch), self.num_steps)
+
+    def __iter__(self) -> Iterator[Block]:
+        steps = self.steps(self.epoch)
+        for start in range(0, len(steps), self.steps_per_call):
+            block = steps[start : start + self.steps_per_call]
+            for replica in range(self.num_replicas):
+                yield self._shard(block, replica)
+
+    def _shard(self, block: list[np.ndarray], replica: int) -> Block:
+        parts = [np.array_split(step, self.num_replicas)[replica] for step in block]
+        is_empty = np.array([not len(part) for part in parts])
+        # A step of fewer rows than replicas: a row that counts as none stands in.
+        parts = [part if len(part) else block[0][:1] for part in parts]
+        bounds = np.cumsum([0, *map(len, parts)]).astype("int32")
+        inputs, target, weight = self.rows.take(np.concatenate(parts))
+        weight[bounds[:-1][is_empty]] = 0
+        return inputs, target, weight, bounds
+
+    def dataset(self) -> tf.data.Dataset:
+        """The elements; two blocks are kept ready."""
+        example = (*self.rows.take(np.zeros(0, "int64")), np.zeros(0, "int32"))
+        spec = tf.nest.map_structure(
+            lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), example
+        )
+        data = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=spec)
+        count = self.num_blocks * self.num_replicas
+        data = data.apply(tf.data.experimental.assert_cardinality(count))
+        return data.prefetch(2 * self.num_replicas)
