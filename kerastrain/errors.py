@@ -1,15 +1,15 @@
 """Every error of ours, one tree. Each is also an error Python knows.
 
-    KerastrainError             exit code 2: the user's input; one line, no traceback
-    ├── ConfigError             ValueError    a setting is wrong
-    │   └── UnknownName         KeyError      a name that no table has
-    ├── SourceError             ValueError    data cannot be read
-    ├── SchemaError             ValueError    data are read but do not fit the schema
-    ├── DataError               ValueError    data fit but cannot be learnt from
-    ├── RunError                ValueError    a run folder is missing or damaged
-    ├── MissingExtra            ImportError   an optional package is not installed
-    ├── ParityError             RuntimeError  exit code 3: an export differs
-    └── DivergenceError         RuntimeError  exit code 4: training ran into NaN
+KerastrainError             exit code 2: the user's input; one line, no traceback
+├── ConfigError             ValueError    a setting is wrong
+│   └── UnknownName         KeyError      a name that no table has
+├── SourceError             ValueError    data cannot be read
+├── SchemaError             ValueError    data are read but do not fit the schema
+├── DataError               ValueError    data fit but cannot be learnt from
+├── RunError                ValueError    a run folder is missing or damaged
+├── MissingExtra            ImportError   an optional package is not installed
+├── ParityError             RuntimeError  exit code 3: an export differs
+└── DivergenceError         RuntimeError  exit code 4: training ran into NaN
 """
 
 import difflib

@@ -138,7 +138,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "log_loss": Metric(_log_loss, False, "Log loss"),
         "accuracy": Metric(_of_class(metrics.accuracy_score), True, "Accuracy"),
         "macro_f1": Metric(_macro_f1, True, "Macro F1"),
-        "roc_auc_ovr": Metric(_roc_auc_ovr, True, "ROC AUC, one against the rest"),
+        "roc_auc_ovr": Metric(_roc_auc_ovr, True, "ROC AUC (one against the rest)"),
     },
     "regression": {
         "rmse": Metric(_of_values(metrics.root_mean_squared_error), False, "RMSE"),

@@ -151,13 +151,23 @@ def cut(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 def _frozen_tensors(model: keras.Model) -> set[int]:
     """Ids of the tensors that depend on no weight that learns and on no chance."""
-    frozen = {id(tensor) for tensor in model.inputs}
-    for node in _calls(model):
-        if node.is_input or _learns(node.operation):
-            continue
-        if all(id(tensor) in frozen for tensor in node.input_tensors):
-            frozen.update(id(tensor) for tensor in node.output_tensors)
-    return frozen
+    calls = [node for node in _calls(model) if not node.is_input]
+    learning = {id(node.operation) for node in calls if _learns(node.operation)}
+    while True:
+        frozen = {id(tensor) for tensor in model.inputs}
+        for node in calls:
+            is_fixed = id(node.operation) not in learning
+            if is_fixed and all(id(tensor) in frozen for tensor in node.input_tensors):
+                frozen.update(id(tensor) for tensor in node.output_tensors)
+        # Keras 3.15 cannot part the calls of one layer, so all must be frozen.
+        late = {
+            id(node.operation)
+            for node in calls
+            if not all(id(tensor) in frozen for tensor in node.output_tensors)
+        }
+        if late <= learning:
+            return frozen
+        learning |= late
 
 
 def _calls(model: keras.Model) -> list[Any]:
@@ -226,9 +236,11 @@ def run_prefix(prefix: keras.Model, rows: Rows, store: ArrayStore) -> Rows:
 def _passed_through(prefix: keras.Model) -> dict[str, str]:
     """Outputs that are an input unchanged, and the name of that input."""
     by_id = {id(tensor): tensor.name for tensor in prefix.inputs}
-    for layer in prefix.layers:
-        if isinstance(layer, keras.layers.Identity) and id(layer.input) in by_id:
-            by_id[id(layer.output)] = by_id[id(layer.input)]
+    for node in _calls(prefix):
+        if isinstance(node.operation, keras.layers.Identity):
+            (before,), (after,) = node.input_tensors, node.output_tensors
+            if id(before) in by_id and before.dtype == after.dtype:
+                by_id[id(after)] = by_id[id(before)]
     return {
         name: by_id[id(tensor)]
         for name, tensor in prefix.output.items()

@@ -9,6 +9,7 @@ from kerastrain.errors import DivergenceError
 from kerastrain.evaluation import (
     MAX_DRAWN,
     METRICS,
+    NUM_DRAWS,
     compare,
     evaluate,
     primary,
@@ -31,6 +32,12 @@ def rows_of(task, num_rows=400, *, noise=1.0, seed=0, num_classes=4):
     logits[np.arange(num_rows), y] += 1
     odds = np.exp(logits)
     return y, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    for task in TASKS:
+        monkeypatch.setitem(NUM_DRAWS, task, 40)
 
 
 def test_the_metrics_are_those_of_scikit_learn():
@@ -111,7 +118,9 @@ def test_predictions_that_are_not_finite_are_refused(bad):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_interval_holds_the_value_and_is_the_same_for_the_same_seed(task):
+def test_the_interval_holds_the_value_and_is_the_same_for_the_same_seed(
+    task, few_draws
+):
     y, p = rows_of(task)
     found = evaluate(task, y, p, seed=3)
     for estimate in found.values():
@@ -139,7 +148,7 @@ def test_drawing_fewer_rows_than_there_are_keeps_the_width(monkeypatch):
     assert part["high"] - part["low"] == pytest.approx(width, rel=0.25)
 
 
-def test_no_interval_passes_the_best_value():
+def test_no_interval_passes_the_best_value(few_draws):
     y, p = rows_of("binary", 60, noise=0.3)
     found = evaluate("binary", y, p)
     assert found["roc_auc"]["high"] <= 1
@@ -147,7 +156,7 @@ def test_no_interval_passes_the_best_value():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_better_model_wins_and_the_sentence_says_so(task):
+def test_the_better_model_wins_and_the_sentence_says_so(task, few_draws):
     y, good = rows_of(task, noise=0.5)
     _, poor = rows_of(task, noise=2.0)
     won, lost = compare(task, y, good, poor), compare(task, y, poor, good)
@@ -206,7 +215,7 @@ def test_the_verdict_reads(task, values, sentence):
     assert verdict(task, comparison, baseline="linear") == sentence
 
 
-def test_a_model_is_not_better_than_itself():
+def test_a_model_is_not_better_than_itself(few_draws):
     y, p = rows_of("binary")
     found = compare("binary", y, p, p)
     assert (found["difference"], found["low"], found["high"]) == (0, 0, 0)

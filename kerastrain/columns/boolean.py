@@ -14,7 +14,11 @@ from kerastrain.schema import Column, ColumnStats
 __all__ = ["Boolean"]
 
 _WORDS = sorted({w for pair in formats.BOOLEAN_WORDS.items() for w in pair})
-_ZERO_OR_ONE = r"^\+?([01])\.0*$"
+# Every spelling of 0 and 1, such as "00", "+1" and "1.0": one group of two is filled.
+_ZERO_OR_ONE = (
+    r"^(?:[-+]?(0)+(?:\.0*)?(?:[eE][-+]?[0-9]+)?"
+    r"|\+?0*(1)(?:\.0*)?(?:[eE][-+]?0+)?)$"
+)
 _IS_TRUE = pa.array([*formats.BOOLEAN_WORDS, "1"])
 _IS_KNOWN = pa.array([*_WORDS, "0", "1"])
 
@@ -64,7 +68,7 @@ class Boolean:
             SchemaError: a value is neither true nor false.
         """
         text = formats.as_text(array, column.missing_values)
-        word = pc.replace_substring_regex(pc.utf8_lower(text), _ZERO_OR_ONE, r"\1")
+        word = pc.replace_substring_regex(pc.utf8_lower(text), _ZERO_OR_ONE, r"\1\2")
         is_known = pc.is_in(word, _IS_KNOWN)
         formats.refuse_first(
             column,
@@ -90,7 +94,7 @@ def _is_pair(stats: ColumnStats) -> bool:
 
 def _words(text: pa.StringArray) -> pa.StringArray:
     """0 and 1 are told to a model of words as "false" and "true"."""
-    bare = pc.replace_substring_regex(text, _ZERO_OR_ONE, r"\1")
+    bare = pc.replace_substring_regex(text, _ZERO_OR_ONE, r"\1\2")
     text = pc.if_else(pc.equal(bare, "1"), "true", text)
     text = pc.if_else(pc.equal(bare, "0"), "false", text)
     return pc.fill_null(text, "")

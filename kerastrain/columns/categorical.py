@@ -17,7 +17,7 @@ __all__ = ["Categorical"]
 _MAX_STORED = 200_000
 # Keras refuses an empty vocabulary, and takes "[UNK]" in one for its own word unless
 # another is named; no cell of a table holds these texts.
-_NOTHING = "\x00"
+_NOTHING = "\x00nothing"  # NumPy, which Keras uses, drops a NUL at the end
 _UNSEEN = "\x00unseen"
 
 

@@ -18,6 +18,7 @@ def mlp(
     activation: str = "relu",
     normalization: Literal["none", "batch", "layer"] = "batch",
     residual: bool = False,
+    wide: bool = True,
     embedding_dim: int = 8,
     clip: float = 3.0,
 ) -> Any:
@@ -29,10 +30,11 @@ def mlp(
         activation: any of Keras' activations.
         normalization: before each activation.
         residual: add the input of a hidden layer to its output where widths agree.
+        wide: hand the encoded columns to the head too, beside the last hidden layer.
         embedding_dim: length of the vector of a category.
         clip: where scaled numbers are clipped smoothly, in interquartile ranges.
     """
-    x = features.flat(clip=clip, embedding_dim=embedding_dim)
+    flat = x = features.flat(clip=clip, embedding_dim=embedding_dim)
     for width in widths:
         y = keras.layers.Dense(width, use_bias=normalization == "none")(x)
         y = _normalize(y, normalization)
@@ -40,7 +42,7 @@ def mlp(
         if dropout:
             y = keras.layers.Dropout(dropout)(y)
         x = keras.layers.Add()([x, y]) if residual and x.shape[-1] == width else y
-    return x
+    return keras.layers.Concatenate()([x, flat]) if wide else x
 
 
 def _normalize(x: Any, kind: str) -> Any:

@@ -1,0 +1,146 @@
+"""Commands on data and on finished runs: profile, predict, evaluate, report, export."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from kerastrain.cli.stages import load_stage
+from kerastrain.errors import ConfigError
+
+__all__ = ["register"]
+
+RunArgument = Annotated[str, Argument(help="The folder of a run.")]
+DataArgument = Annotated[list[str], Argument(help="Files or globs: CSV, Parquet.")]
+BadRows = Annotated[float, Option(help="Share of malformed lines to pass over.")]
+
+
+def register(app: typer.Typer) -> None:
+    examples: dict[Callable[..., None], str] = {
+        profile: "kerastrain profile mydata.csv --target churn",
+        predict: "kerastrain predict runs/churn new.csv -o out.csv --id customer",
+        evaluate: "kerastrain evaluate runs/churn labelled.csv",
+        report: "kerastrain report runs/churn",
+        export: "kerastrain export runs/churn --format saved_model --set batch_size=1",
+    }
+    for command, example in examples.items():
+        app.command(epilog=f"Example: {example}")(command)
+
+
+def profile(
+    data: DataArgument,
+    target: Annotated[str | None, Option(help="The column to predict.")] = None,
+    max_bad_rows: BadRows = 0.001,
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Write the schema there, as JSON.")
+    ] = None,
+) -> None:
+    """Tell what each column is, what it holds and what is wrong with it."""
+    from kerastrain import profile as stage
+    from kerastrain.cli.show import table
+    from kerastrain.source import open_source
+
+    with _events_shown():
+        schema = stage.profile(
+            open_source(data, max_bad_rows=max_bad_rows), target=target
+        )
+    rows = stage.summary_rows(schema)
+    if rows:
+        table([list(row.values()) for row in rows], list(rows[0]))
+    print(f"\n{schema.num_rows:,} rows, {len(schema.columns)} columns")
+    if out is not None:
+        from kerastrain.store import write_text
+
+        write_text(out, schema.dumps() + "\n")
+
+
+def predict(
+    run: RunArgument,
+    data: DataArgument,
+    out: Annotated[Path, Option("--out", "-o", help="A .csv or .parquet file.")],
+    id_column: Annotated[
+        str | None, Option("--id", help="A column to repeat beside the predictions.")
+    ] = None,
+    force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Predict rows of any number, in their order, into a file.
+
+    Its columns are `prediction` and, for classes, `probability_<label>`.
+    """
+    if out.suffix.lower() not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out}: the name must end in .csv or .parquet.")
+    if out.exists() and not force:
+        raise ConfigError(
+            f"{out} exists. Name another file, or overwrite with --force."
+        )
+    with _events_shown():
+        num_rows = _load(run).predict_file(data, out, id_column=id_column)
+    print(f"{num_rows:,} predictions in {out}")
+
+
+def evaluate(
+    run: RunArgument,
+    data: DataArgument,
+    as_json: Annotated[
+        bool, Option("--json", help="For programs: JSON instead of a table.")
+    ] = False,
+) -> None:
+    """Measure a run on rows whose target is known, with 95 % intervals."""
+    from kerastrain.cli.show import metrics_table
+
+    with _events_shown():
+        scores = _load(run).evaluate(data)
+    if as_json:
+        print(json.dumps(scores, indent=1))
+    else:
+        metrics_table(scores)
+
+
+def report(run: RunArgument) -> None:
+    """Write the report of a run again: one HTML page."""
+    from kerastrain.store import RunFolder
+
+    folder = RunFolder.open(run)
+    print(load_stage("report").write_report(folder))
+
+
+def export(
+    run: RunArgument,
+    name: Annotated[
+        str, Option("--format", help="A name that `kerastrain exports` lists.")
+    ] = "saved_model",
+    options: Annotated[
+        list[str] | None,
+        Option("--set", metavar="OPTION=VALUE", help="An option of it (repeat)."),
+    ] = None,
+) -> None:
+    """Export the model of a run and verify the export against it."""
+    from kerastrain.config_file import with_overrides
+    from kerastrain.exports import EXPORTS
+
+    chosen = EXPORTS.check(name, with_overrides({}, options or ()), path="exports")
+    with _events_shown():
+        path = _load(run).export(name, **chosen)
+    print(path)
+
+
+@contextlib.contextmanager
+def _events_shown() -> Iterator[None]:
+    """Notes and warnings of the stages inside go to stderr as they come."""
+    from kerastrain.events import recording
+    from kerastrain.progress import ConsoleProgress
+
+    with ConsoleProgress() as progress, recording(listen=progress.on_event):
+        yield
+
+
+def _load(run: str) -> Any:
+    """A run; what is no run folder is told before TensorFlow is imported."""
+    from kerastrain.store import RunFolder
+
+    RunFolder.open(run)
+    return load_stage("serving").load(run)

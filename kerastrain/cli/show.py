@@ -1,0 +1,86 @@
+"""How results look on a terminal, and in a file that they are piped to."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["metrics_table", "run_summary", "table"]
+
+PIPED_WIDTH = 160  # characters; without a terminal nothing tells how wide a line may be
+
+
+def table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
+    """Print rows under a header; numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for row in rows]
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, name in enumerate(header):
+        values = [row[place] for row in rows]
+        is_number = all(isinstance(v, int | float) or v is None for v in values)
+        justify: Any = "right" if is_number else "left"
+        shown.add_column(Text(name, style="bold"), justify=justify, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(_cell(value)) for value in row))
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    Console(width=width, highlight=False).print(shown)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def metrics_table(
+    scores: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Each metric with its 95 % interval, beside the baselines."""
+    others = dict(baselines or {})
+    rows = []
+    for name, score in scores.items():
+        interval = f"{_cell(score.get('low'))} to {_cell(score.get('high'))}"
+        beside = [values.get(name) for values in others.values()]
+        rows.append([name, score.get("value"), interval, *beside])
+    table(rows, ["metric", "test" if others else "value", "95 % interval", *others])
+
+
+def run_summary(run: Any) -> None:
+    """What a person wants to know after a training, and what to do next."""
+    from kerastrain.events import read_events
+
+    folder = run.folder
+    sentence = run.metrics.get("verdict", {}).get("sentence")
+    if sentence:
+        print(f"\n{sentence}\n")
+    metrics_table(run.metrics["test"], run.metrics.get("baselines"))
+    events = read_events(folder.events)
+    count = sum(event.severity == "warning" for event in events)
+    if count:
+        print(f"\n{count} {'warning' if count == 1 else 'warnings'}, see the report.")
+    print(f"\nreport       {folder.report}")
+    print(f"model        {folder.model}")
+    if folder.exports.is_dir():
+        for path in sorted(folder.exports.iterdir()):
+            print(f"{path.stem:<12} {path}")
+    place = shlex.quote(str(folder.path))
+    print(f"\nNext: {_command()} predict {place} NEW.csv -o predictions.csv")
+
+
+def _command() -> str:
+    """How this shell starts us: the script where it is on the path, else Python."""
+    script = Path(sys.executable).with_name("kerastrain")
+    if shutil.which("kerastrain") == str(script):
+        return "kerastrain"
+    here = Path(sys.executable)
+    if here.is_relative_to(Path.cwd()):
+        here = here.relative_to(Path.cwd())
+    return f"{shlex.quote(str(here))} -m kerastrain"

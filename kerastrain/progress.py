@@ -1,0 +1,167 @@
+"""What a person sees while a run goes on: on stderr, so that results can be piped."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from kerastrain.errors import ConfigError
+from kerastrain.events import Event, log
+
+__all__ = ["ConsoleProgress", "Progress", "make_progress"]
+
+LINES_PER_TRAINING = 10  # in a log file
+
+
+class Progress:
+    """Shows nothing; base of what does. Warnings go to the log `kerastrain`.
+
+    Stages come in order, each ends where the next begins; epochs are counted from 1.
+    """
+
+    def on_event(self, event: Event) -> None:
+        """Something that a user must not miss."""
+        log(event)
+
+    def on_stage(self, name: str) -> None:
+        """A stage of the flow begins."""
+
+    def on_epoch(
+        self, epoch: int, epochs: int, logs: Mapping[str, float], epoch_s: float
+    ) -> None:
+        """An epoch ended. `rows_per_s` in `logs` is shown as a speed."""
+
+    def on_step(self, done: int, total: int) -> None:
+        """Steps done in this stage or epoch."""
+
+    def close(self) -> None:
+        """The run ended, well or not."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ConsoleProgress(Progress):
+    """Lines for stages and warnings, and in a terminal one live line for the training.
+
+    In a log file or a notebook there is no live line, and training says about ten.
+    """
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(stderr=True, highlight=False)
+        self._stage = ""
+        self._started = self._epoch_started = time.monotonic()
+        self._epoch = ""
+        self._steps = ""
+        self._left_s = 0.0
+        self._unsaid = ""
+        self._live: Live | None = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(
+                console=self._console, get_renderable=self._status, transient=True
+            )
+
+    def on_event(self, event: Event) -> None:
+        if event.severity == "warning":
+            self._say(f"warning: {event.message}", "yellow")
+        else:
+            self._say(f"note: {event.message}", "dim")
+
+    def on_stage(self, name: str) -> None:
+        self._end_stage()
+        self._stage, self._started = name, time.monotonic()
+        self._epoch = self._steps = ""
+        self._left_s = 0.0
+        if self._live is not None:
+            self._live.start(refresh=True)
+
+    def on_epoch(
+        self, epoch: int, epochs: int, logs: Mapping[str, float], epoch_s: float
+    ) -> None:
+        self._epoch = _epoch_text(epoch, epochs, logs)
+        self._steps = ""
+        self._epoch_started = time.monotonic()
+        self._left_s = (epochs - epoch) * epoch_s
+        every = -(-epochs // LINES_PER_TRAINING)
+        line = f"  {self._epoch}  {_duration(epoch_s)}"
+        is_due = epoch == 1 or epoch % every == 0 or epoch == epochs
+        self._unsaid = "" if is_due else line
+        if is_due and self._live is None:
+            self._say(line)
+
+    def on_step(self, done: int, total: int) -> None:
+        self._steps = f"  {100 * done // max(total, 1)} %"
+
+    def close(self) -> None:
+        self._end_stage()
+
+    def _end_stage(self) -> None:
+        if self._unsaid:  # where training stopped early
+            self._say(self._unsaid)
+        elif self._epoch and self._live is not None:
+            self._say(f"  {self._epoch}")
+        if self._live is not None:
+            self._live.stop()
+        if self._stage:
+            took = _duration(time.monotonic() - self._started)
+            self._say(f"{self._stage:<12} {took:>8}", "bold")
+        self._stage = self._unsaid = self._epoch = ""
+
+    def _status(self) -> Text:
+        """The live line: what goes on, for how long, how far."""
+        took = _duration(time.monotonic() - self._started)
+        text = f"{self._stage:<12} {took:>8}"
+        if self._epoch:
+            left_s = self._left_s - (time.monotonic() - self._epoch_started)
+            text += f"  {self._epoch}"
+            if left_s > 0:
+                text += f"  {_duration(left_s)} left at most"
+        text += self._steps
+        return Text(text, style="cyan", no_wrap=True, overflow="ellipsis")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+
+def make_progress(value: Progress | bool | Literal["auto"]) -> Progress:
+    """`True` and `"auto"` show progress on stderr, `False` shows none."""
+    if isinstance(value, Progress):
+        return value
+    if value is True or value == "auto":
+        return ConsoleProgress()
+    if value is False:
+        return Progress()
+    raise ConfigError(f"progress must be 'auto', True or False, got {value!r}.")
+
+
+def _epoch_text(epoch: int, epochs: int, logs: Mapping[str, float]) -> str:
+    parts = [f"epoch {epoch}/{epochs}"]
+    parts += [f"{key} {logs[key]:.4g}" for key in _shown(logs)]
+    if logs.get("rows_per_s"):
+        parts.append(f"{logs['rows_per_s']:,.0f} rows/s")
+    return "  ".join(parts)
+
+
+def _shown(logs: Mapping[str, Any]) -> list[str]:
+    """The loss, the validation loss and one validation metric: what fits a line."""
+    validation = [key for key in logs if key.startswith("val_") and key != "val_loss"]
+    return [key for key in ("loss", "val_loss", *validation[:1]) if key in logs]
+
+
+def _duration(seconds: float) -> str:
+    """`"0.4 s"`, `"12 s"`, `"3 min 05 s"`, `"2 h 07 min"`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes_left = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes} min {rest:02d} s"
+    return f"{hours} h {minutes_left:02d} min"

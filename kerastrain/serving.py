@@ -1,0 +1,286 @@
+"""A finished run: predictions for a frame or a file of any size, scores, exports."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from kerastrain import evaluation
+from kerastrain.columns import COLUMNS
+from kerastrain.config import RunConfig, parse_config
+from kerastrain.config_file import load_config
+from kerastrain.errors import ConfigError, RunError
+from kerastrain.events import note
+from kerastrain.exports import EXPORTS
+from kerastrain.ingest import ArrayStore, ingest
+from kerastrain.parity import verify
+from kerastrain.schema import Schema, Target, no_such_column
+from kerastrain.source import Source, open_source
+from kerastrain.store import RunFolder, atomic, read_json
+
+__all__ = ["Run", "load"]
+
+# Rows per call of the model: 8,192 rows of 100 columns are 3 MB.
+BATCH_ROWS = 8_192
+
+
+def load(folder: str | Path) -> "Run":
+    """A run from its folder, in any process. Nothing of it is read before it is used.
+
+    Raises:
+        RunError: there is no such run, or it was stopped before it had a model.
+    """
+    files = RunFolder.open(folder)
+    if not files.model.is_file():
+        raise RunError(
+            f"The run in {files.path} has no model: it was stopped before the end of "
+            "training. Train again, with another --out or after deleting it."
+        )
+    return Run(files)
+
+
+class Run:
+    """What `train` gives back and `load` reads.
+
+    Attributes:
+        folder: names of its files; `str(run.folder.path)` is where they lie.
+    """
+
+    def __init__(self, folder: RunFolder, model: keras.Model | None = None):
+        self.folder = folder
+        if model is not None:
+            self.model = model
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The Keras model from raw columns to the decision."""
+        # Keras looks classes up by registered name; importing registers ours.
+        for name in COLUMNS:
+            COLUMNS.load(name, trusted=False)
+        import kerastrain.layers  # noqa: F401
+
+        try:
+            return keras.saving.load_model(self.folder.model, compile=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            text = str(error).strip().partition("\n")[0]
+            raise RunError(
+                f"Cannot load {self.folder.model}: {text}. If the run used a network or "
+                "layers of your own, import their module first."
+            ) from error
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema.load(self.folder.schema)
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return parse_config(load_config(self.folder.config), trusted=False)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` holds: scores with intervals, baselines, the verdict."""
+        return read_json(self.folder.metrics)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: losses, validation metrics, rate, time."""
+        return pd.read_csv(self.folder.history)
+
+    @property
+    def target(self) -> Target:
+        if self.schema.target is None:
+            raise RunError(f"{self.folder.schema} names no target.")
+        return self.schema.target
+
+    # --- predictions ----------------------------------------------------------------
+
+    @cached_property
+    def _decide(self) -> Any:
+        """The model as one compiled function of columns, for any number of rows."""
+        spec = {t.name: tf.TensorSpec((None,), t.dtype) for t in self.model.inputs}
+        return tf.function(
+            lambda columns: self.model(columns, training=False), input_signature=[spec]
+        )
+
+    def predict(self, data: Any) -> pd.DataFrame:
+        """`prediction`, and `probability_<label>` of each class, one row per row.
+
+        Args:
+            data: a pandas, polars or pyarrow table, or what `train` takes as data.
+                Columns are found by name; others than the model's are not looked at.
+        """
+        source = open_source(data, self.config.source)
+        batches = [frame for _, frame in self._predictions(source)]
+        frame = pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
+        if isinstance(data, pd.DataFrame) and len(data) == len(frame):
+            frame.index = data.index
+        return frame
+
+    def predict_file(self, data: Any, out: Path, *, id_column: str | None = None) -> int:
+        """Predict a table of any size into a CSV or Parquet file, in its order of rows.
+
+        Args:
+            data: as for `predict`; read in batches.
+            out: ends in `.csv` or `.parquet`; written whole or not at all.
+            id_column: a column of `data` to copy in front.
+
+        Returns:
+            Number of rows.
+        """
+        source = open_source(data, self.config.source)
+        if id_column is not None and id_column not in source.schema.names:
+            raise no_such_column(id_column, source.schema.names, where=source.name)
+        num_rows = 0
+        with atomic(Path(out)) as temporary, _table_writer(temporary) as write:
+            for ids, frame in self._predictions(source, id_column):
+                table = pa.Table.from_pandas(frame, preserve_index=False)
+                if ids is not None:
+                    table = table.add_column(0, str(id_column), ids)
+                write(table)
+                num_rows += len(frame)
+            if not num_rows:
+                write(pa.Table.from_pandas(self._frame([], None), preserve_index=False))
+        return num_rows
+
+    def _predictions(
+        self, source: Source, id_column: str | None = None
+    ) -> Iterator[tuple[pa.Array | None, pd.DataFrame]]:
+        self._check_columns(source)
+        names = [column.name for column in self.schema.features]
+        wanted = names if id_column in (None, *names) else [*names, str(id_column)]
+        first_row = 0
+        for batch in source.scan(wanted, batch_rows=BATCH_ROWS):
+            feed = {
+                column.input: _tensor(
+                    COLUMNS.load(column.type, trusted=False)().to_input(
+                        column,
+                        batch.column(column.name),
+                        where=source.name,
+                        first_row=first_row,
+                    ),
+                    column.dtype,
+                )
+                for column in self.schema.features
+            }
+            outputs = {k: v.numpy() for k, v in self._decide(feed).items()}
+            ids = batch.column(id_column) if id_column is not None else None
+            yield ids, self._frame(outputs["prediction"], outputs.get("probabilities"))
+            first_row += batch.num_rows
+
+    def _check_columns(self, source: Source) -> None:
+        present, names = source.schema.names, [c.name for c in self.schema.features]
+        missing = [name for name in names if name not in present]
+        if missing:
+            raise no_such_column(missing[0], present, where=source.name)
+        known = {column.name for column in self.schema.columns}
+        extra = [name for name in present if name not in known]
+        if extra:
+            note(
+                "extra_columns",
+                f"{source.name}: columns that the model does not know are not looked "
+                f"at: {', '.join(extra[:10])}.",
+                columns=extra[:100],
+            )
+
+    def _frame(self, prediction: Any, probabilities: np.ndarray | None) -> pd.DataFrame:
+        target = self.target
+        if target.task == "regression":
+            return pd.DataFrame({"prediction": np.asarray(prediction, "float32")})
+        texts = [text.decode("utf-8") for text in prediction]
+        if probabilities is None:
+            probabilities = np.zeros((0, len(target.labels)), "float32")
+        columns = {
+            f"probability_{label}": probabilities[:, i]
+            for i, label in enumerate(target.labels)
+        }
+        return pd.DataFrame({"prediction": pd.Series(texts, dtype="str"), **columns})
+
+    # --- scores, exports ------------------------------------------------------------
+
+    def evaluate(self, data: Any) -> dict[str, dict[str, float | None]]:
+        """Every metric of the task on labelled data, with 95 % bootstrap intervals.
+
+        Rows without a target are left out and counted in an event.
+        """
+        source = open_source(data, self.config.source)
+        table = ingest([source], self.schema, ArrayStore())
+        rows = np.flatnonzero(table.has_target)
+        if not len(rows):
+            raise ConfigError(f"{source.name}: no row has a known target to score.")
+        if len(rows) < table.num_rows:
+            note(
+                "rows_without_target",
+                f"{source.name}: {table.num_rows - len(rows)} rows without a known "
+                "target are left out.",
+            )
+        name = "prediction" if self.target.task == "regression" else "probabilities"
+        outputs = []
+        for start in range(0, len(rows), BATCH_ROWS):
+            raw = table.raw(self.schema, rows[start : start + BATCH_ROWS])
+            feed = {c.input: _tensor(raw[c.input], c.dtype) for c in self.schema.features}
+            outputs.append(self._decide(feed)[name].numpy())
+        assert table.target is not None
+        return evaluation.evaluate(
+            self.target.task,
+            table.target[rows],
+            np.concatenate(outputs),
+            weight=None if table.weight is None else table.weight[rows],
+            seed=self.config.seed,
+        )
+
+    def export(self, name: str, **options: Any) -> Path:
+        """Write the model in a format of `EXPORTS` and check it against this one.
+
+        Raises:
+            ParityError: the export does not give this model's numbers.
+        """
+        options = EXPORTS.check(name, options, path="exports")
+        path = EXPORTS.load(name)(self.model, self.folder.exports, **options)
+        verify(name, path, read_json(self.folder.golden))
+        return path
+
+    def _repr_html_(self) -> str:
+        """The card that a notebook shows."""
+        from kerastrain.report import card
+
+        return card(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+
+def _tensor(values: Any, dtype: str) -> tf.Tensor:
+    if isinstance(values, pa.Array):
+        values = values.to_numpy(zero_copy_only=False)
+    return tf.constant(values, dtype)
+
+
+@contextlib.contextmanager
+def _table_writer(path: Path) -> Iterator[Any]:
+    """A function that appends Arrow tables to a CSV or Parquet file."""
+    writer: Any = None
+
+    def write(table: pa.Table) -> None:
+        nonlocal writer
+        if writer is None:
+            is_csv = path.suffix == ".csv"
+            make = pyarrow.csv.CSVWriter if is_csv else pq.ParquetWriter
+            writer = make(str(path), table.schema)
+        writer.write_table(table)
+
+    if path.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"{path.name}: predictions are written as .csv or .parquet.")
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
