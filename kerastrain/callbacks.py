@@ -85,7 +85,9 @@ class Validate(keras.callbacks.Callback):
     def _scores(self, prediction: np.ndarray) -> dict[str, float]:
         task = self.objective.task
         scores = {
-            name: METRICS[task][name].function(self.targets, prediction, self._weights())
+            name: METRICS[task][name].function(
+                self.targets, prediction, self._weights()
+            )
             for name in _WATCHED[task]
         }
         return {name: value for name, value in scores.items() if math.isfinite(value)}
@@ -180,7 +182,9 @@ class HistoryFile(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.epochs.append({"epoch": epoch + 1, **(logs or {})})
-        names: Sequence[str] = list(dict.fromkeys(n for row in self.epochs for n in row))
+        names: Sequence[str] = list(
+            dict.fromkeys(n for row in self.epochs for n in row)
+        )
         with (
             atomic(self.path) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,

@@ -106,9 +106,13 @@ class Engine(keras.Model):
     def metrics(self) -> list:
         return [self.mean_loss] if hasattr(self, "mean_loss") else []
 
-    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
         """Nothing is left to build. Keras would consume a batch, and fail under a
         strategy where shards differ in size."""
+
+    train_function: Any
 
     def make_train_function(self, force: bool = False) -> Any:
         if self.train_function is not None and not force:
@@ -127,11 +131,16 @@ class Engine(keras.Model):
                 return (step + 1,)
 
             tf.while_loop(
-                lambda step: step < num_steps, body, [tf.constant(0)], parallel_iterations=1
+                lambda step: step < num_steps,
+                body,
+                [tf.constant(0)],
+                parallel_iterations=1,
             )
             return {"loss": self.mean_loss.result()}
 
-        compiled = steps if self.run_eagerly else tf.function(steps, reduce_retracing=True)
+        compiled = (
+            steps if self.run_eagerly else tf.function(steps, reduce_retracing=True)
+        )
         self.train_function = lambda iterator: compiled(next(iterator))
         return self.train_function
 
@@ -145,7 +154,9 @@ class Engine(keras.Model):
                 reduce_retracing=True,
             )
         chunks = [self._forward(c).numpy() for c in rows.chunks(CHUNK_ROWS // 4)]
-        return np.concatenate(chunks) if chunks else np.zeros((0, self.output_shape[-1]))
+        return (
+            np.concatenate(chunks) if chunks else np.zeros((0, self.output_shape[-1]))
+        )
 
     def _packed(self, x: dict[str, tf.Tensor]) -> Any:
         """The inputs in the structure that this model was built with."""
@@ -165,7 +176,9 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """The optimiser of a run; biases, norms and scales are exempt from weight decay."""
     names = {name.lower(): name for name in dir(keras.optimizers)}
-    kind = getattr(keras.optimizers, names[OPTIMIZERS[OPTIMIZERS.index(config.name.lower())]])
+    kind = getattr(
+        keras.optimizers, names[OPTIMIZERS[OPTIMIZERS.index(config.name.lower())]]
+    )
     options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
     try:
         optimizer = kind(learning_rate=learning_rate, **options)

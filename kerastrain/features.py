@@ -175,7 +175,9 @@ class Features:
         # sub-model beside intermediate tensors, as the cut makes them; the whole model
         # then no longer saves ("could not find node key").
         tensors = {
-            name: keras.layers.Identity(dtype=tensor.dtype, name=f"clean_{name}")(tensor)
+            name: keras.layers.Identity(dtype=tensor.dtype, name=f"clean_{name}")(
+                tensor
+            )
             for name, tensor in inputs.items()
         }
         return cls(
@@ -191,15 +193,17 @@ class Features:
 
     def scaled_numbers(self, *, clip: float = 3.0) -> Any:
         """Numbers imputed by medians, scaled robustly and clipped smoothly."""
-        scaled = RobustScale(self.statistics.median, self.statistics.factor())(
-            Impute(self.statistics.median)(self.numbers)
-        )
+        median = self.statistics.median.tolist()
+        imputed = Impute(median)(self.numbers)
+        scaled = RobustScale(median, self.statistics.factor().tolist())(imputed)
         return SmoothClip(clip)(scaled)
 
     def missing_indicators(self) -> Any | None:
         """1.0 where a number is missing, for columns with gaps in the train rows."""
         columns = np.flatnonzero(self.statistics.missing > 0)
-        return MissingIndicator(columns)(self.numbers) if len(columns) else None
+        return (
+            MissingIndicator(columns.tolist())(self.numbers) if len(columns) else None
+        )
 
     def embedded_codes(self, *, dim: int = 8) -> Any:
         """A learnt vector of length `dim` for each category, `(batch, m * dim)`."""
@@ -210,7 +214,11 @@ class Features:
         parts: Sequence[Any] = [
             *([self.scaled_numbers(clip=clip)] if self.numbers is not None else []),
             *([self.missing_indicators()] if self.numbers is not None else []),
-            *([self.embedded_codes(dim=embedding_dim)] if self.codes is not None else []),
+            *(
+                [self.embedded_codes(dim=embedding_dim)]
+                if self.codes is not None
+                else []
+            ),
         ]
         parts = [part for part in parts if part is not None]
         return parts[0] if len(parts) == 1 else keras.layers.Concatenate()(parts)

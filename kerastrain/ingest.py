@@ -246,8 +246,10 @@ def _take_out_target(table: Table, schema: Schema, where: str) -> None:
     """Move target and weight out of the feature columns."""
     target = schema.target
     if target is not None and target.name in table.numbers | table.texts:
-        column = table.numbers.pop(target.name, None)
-        if column is None:
+        column: np.ndarray | Texts
+        if target.name in table.numbers:
+            column = table.numbers.pop(target.name)
+        else:
             column = table.texts.pop(target.name)
         table.target = _target_values(target, column, where)
     if schema.weight is not None and schema.weight.name in table.numbers:

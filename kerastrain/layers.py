@@ -43,7 +43,8 @@ def _floats(values: Sequence[float]) -> np.ndarray:
 
 def _trimmed(text: Any) -> Any:
     """Without the spaces that the profile and the ingest take off too."""
-    return tf.strings.regex_replace(text, f"^[{formats.SPACES}]+|[{formats.SPACES}]+$", "")
+    spaces = f"[{formats.SPACES}]+"
+    return tf.strings.regex_replace(text, f"^{spaces}|{spaces}$", "")
 
 
 class _Exact(keras.layers.Layer):

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
 from kerastrain.evaluation import METRICS, score
 from kerastrain.exports import EXPORTS
-from kerastrain.features import Features, Front, NumberStatistics
+from kerastrain.features import Features
 from kerastrain.ingest import ArrayStore
 from kerastrain.models import MODELS
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Blocks, Rows, cut, run_prefix
+from kerastrain.prepare import Prepared
 from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Schedule
 from kerastrain.store import atomic
@@ -85,9 +86,7 @@ class KerasLearner(Learner):
     """A neural network from `MODELS`, or a function of the user's.
 
     Args:
-        front: raw inputs to clean matrices.
-        statistics: of the number matrix over the train rows.
-        objective: the task.
+        data: what the run prepared: front, statistics, objective.
         config: which network; a name with a colon is imported.
         plan: how it is trained.
 
@@ -97,18 +96,12 @@ class KerasLearner(Learner):
         best_epoch: counted from 1; 0 before `fit`.
     """
 
-    def __init__(
-        self,
-        front: Front,
-        statistics: NumberStatistics,
-        objective: Objective,
-        config: ModelConfig,
-        plan: TrainingPlan,
-    ):
+    def __init__(self, data: Prepared, config: ModelConfig, plan: TrainingPlan):
+        front, objective = data.front, data.objective
         self.objective = objective
         self.plan = plan
         self.best_epoch = 0
-        features = Features.of(front, statistics, objective.num_outputs)
+        features = Features.of(front, data.statistics, objective.num_outputs)
         network = MODELS.load(config.name)
         try:
             tensor = network(features, **config.options)
@@ -132,27 +125,31 @@ class KerasLearner(Learner):
         train, validation = self._through(prefix, train, validation)
         blocks = Blocks(
             train,
-            plan.fit.batch_size,
+            int(plan.fit.batch_size),
             plan.fit.steps_per_call,
             plan.seed,
             plan.devices.num_replicas,
         )
         monitor = monitor_of(plan.fit, self.objective)
-        total_steps = blocks.num_steps * plan.fit.epochs
+        total_steps = blocks.num_steps * int(plan.fit.epochs)
         schedule = self._schedule(total_steps, monitor)
         engine = Engine(core.inputs, core.outputs[0], name="engine")
         engine.prepare(
-            make_optimizer(plan.optimizer, schedule.learning_rate, engine.trainable_variables),
+            make_optimizer(
+                plan.optimizer, schedule.learning_rate, engine.trainable_variables
+            ),
             self.objective.row_loss(),
             clip_norm=plan.optimizer.clip_norm,
         )
         best = BestWeights(monitor.name, monitor.mode, plan.fit.patience)
         engine.fit(
             engine.distributed(blocks),
-            epochs=plan.fit.epochs,
+            epochs=int(plan.fit.epochs),
             callbacks=[
                 EpochOrder(blocks),
-                Validate(engine, validation, self.objective, self._raw_targets(validation)),
+                Validate(
+                    engine, validation, self.objective, self._raw_targets(validation)
+                ),
                 StopOnNaN(),
                 best,
                 *([plan.checkpoint(best)] if plan.checkpoint else []),
@@ -164,7 +161,9 @@ class KerasLearner(Learner):
         )
         self.best_epoch = int(best.best_epoch) + 1
 
-    def _through(self, prefix: keras.Model, train: Rows, validation: Rows) -> tuple[Rows, Rows]:
+    def _through(
+        self, prefix: keras.Model, train: Rows, validation: Rows
+    ) -> tuple[Rows, Rows]:
         """Both parts with the prefix's outputs as inputs; they share the arrays."""
         both = Rows(
             train.inputs,
@@ -173,10 +172,7 @@ class KerasLearner(Learner):
             np.concatenate([train.index, validation.index]),
         )
         both = run_prefix(prefix, both, self.plan.store)
-        return tuple(
-            Rows(both.inputs, both.target, both.weight, part.index)
-            for part in (train, validation)
-        )
+        return replace(both, index=train.index), replace(both, index=validation.index)
 
     def _raw_targets(self, validation: Rows) -> np.ndarray:
         if self.objective.task != "regression":
@@ -195,7 +191,11 @@ class KerasLearner(Learner):
             self._forward({name: chunk[name] for name in names}).numpy()
             for chunk in rows.chunks(16_384)
         ]
-        logits = np.concatenate(chunks) if chunks else np.zeros((0, self.objective.num_outputs))
+        logits = (
+            np.concatenate(chunks)
+            if chunks
+            else np.zeros((0, self.objective.num_outputs))
+        )
         return self.objective.outputs(logits)
 
 

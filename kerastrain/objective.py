@@ -60,7 +60,9 @@ class Objective:
 
     def head(self, tensor: Any) -> Any:
         """Logits or a standardised value, always float32: `(batch, num_outputs)`."""
-        return keras.layers.Dense(self.num_outputs, dtype="float32", name="head")(tensor)
+        return keras.layers.Dense(self.num_outputs, dtype="float32", name="head")(
+            tensor
+        )
 
     def decide(self, logits: Any) -> dict[str, Any]:
         """Keras tensors of the decision: `prediction`, and `probabilities` of classes."""
@@ -91,7 +93,9 @@ class Objective:
 
     def class_weights(self, train_targets: np.ndarray) -> np.ndarray:
         """Weight of each class, `(classes,)`, with mean 1 over the train rows."""
-        counts = np.bincount(train_targets, minlength=len(self.labels)).astype("float64")
+        counts = np.bincount(train_targets, minlength=len(self.labels)).astype(
+            "float64"
+        )
         wanted = self.config.class_weights
         if wanted == "none":
             weights = np.ones_like(counts)
@@ -100,7 +104,9 @@ class Objective:
         else:
             for label in wanted:
                 if label not in self.labels:
-                    raise unknown("label in objective.class_weights", label, self.labels)
+                    raise unknown(
+                        "label in objective.class_weights", label, self.labels
+                    )
             weights = np.array([wanted.get(label, 1.0) for label in self.labels])
         return weights * counts.sum() / (weights * counts).sum()
 

@@ -66,9 +66,13 @@ def _with_hard_rows(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _case(model: keras.Model, rows: Raw) -> dict[str, Any]:
-    dtypes = {name: "string" if v.dtype == object else "float32" for name, v in rows.items()}
+    dtypes = {
+        name: "string" if v.dtype == object else "float32" for name, v in rows.items()
+    }
     feed = {name: tf.constant(values, dtypes[name]) for name, values in rows.items()}
-    outputs = {name: value.numpy() for name, value in model(feed, training=False).items()}
+    outputs = {
+        name: value.numpy() for name, value in model(feed, training=False).items()
+    }
     num_rows = len(next(iter(rows.values())))
     return {
         "num_rows": num_rows,
@@ -122,7 +126,9 @@ def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:
         outcome = json.loads(result.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
         reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ParityError(f"The {name} export in {path} cannot be loaded: {reason}") from None
+        raise ParityError(
+            f"The {name} export in {path} cannot be loaded: {reason}"
+        ) from None
     if not outcome.pop("passed"):
         raise ParityError(
             f"The {name} export in {path} differs from the trained model by up to "

@@ -176,8 +176,8 @@ def _calls(model: keras.Model) -> list[Any]:
     A private attribute of Keras 3.15: `layer.input` and `layer.output`, which are
     public, know only the first call of a layer that is called twice.
     """
-    by_depth = model._nodes_by_depth
-    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    depths = sorted(model._nodes_by_depth.items(), reverse=True)
+    return [node for _, nodes in depths for node in nodes]
 
 
 def _learns(operation: Any) -> bool:

@@ -3,27 +3,23 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerastrain import environment, evaluation
-from kerastrain.baselines import Baselines, EncodedTable, fit_baselines
+from kerastrain import environment
+from kerastrain.assessment import assess
 from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
-from kerastrain.curves import curves
 from kerastrain.errors import ConfigError
 from kerastrain.events import note, recording
 from kerastrain.exports import EXPORTS
-from kerastrain.features import Front, NumberStatistics
 from kerastrain.ingest import ArrayStore, Table, ingest
 from kerastrain.learner import KerasLearner, Learner, TrainingPlan, resolved_fit
-from kerastrain.objective import Objective
 from kerastrain.parity import golden_cases, verify
-from kerastrain.pipeline import Rows, encode
+from kerastrain.prepare import Prepared, prepare
 from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
 from kerastrain.report import write_report
@@ -70,7 +66,11 @@ def train(
     """
     if isinstance(data, RunConfig):
         return run(data, progress=make_progress(progress))
-    if isinstance(data, dict) and target is None and isinstance(data.get("target"), str):
+    if (
+        isinstance(data, dict)
+        and target is None
+        and isinstance(data.get("target"), str)
+    ):
         return run(parse_config({**data, **settings}), progress=make_progress(progress))
     named: dict[str, Any] = {"target": target} if target is not None else {}
     frames = {}
@@ -120,30 +120,31 @@ def run(
         with stage("ingest"):
             table = ingest(sources, schema, store)
         with stage("split"):
-            parts = _split(table, sources, target, config)
+            parts = _split(table, target, config)
             parts.save(folder.split)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
         config = _resolved(config, schema, parts, devices)
         write_text(folder.config, config.dumps())
         write_text(folder.schema, schema.dumps())
         with stage("encode"):
-            front = _front(table, schema, parts, config)
-            data = _encoded(front, table, target, parts, config, store)
+            data = prepare(table, schema, parts, store, config)
         with stage("train"):
-            learner = _learner(front, data, target, config, devices, store, folder, progress)
+            plan = _plan(data, config, devices, store, folder, progress)
+            learner = KerasLearner(data, config.model, plan)
             learner.fit(data.train, data.validation)
             learner.save(folder.model)
         with stage("evaluate"):
-            metrics = _evaluate(learner, data, target, config)
+            metrics = assess(learner, data, target, seed=config.seed)
         with stage("export"):
-            golden = golden_cases(learner.model, schema, table.raw(schema, _golden_rows(data)))
-            write_json(folder.golden, golden)
+            golden = _golden(learner, data, table, schema)
             metrics["parity"] = _export(learner, config, folder, golden)
         metrics["num_rows"]["dropped"] = parts.num_dropped
         write_json(folder.metrics, metrics)
         write_json(folder.environment, _environment(config, sources, stages))
         with stage("report"):
             write_report(folder)
+        # once more, with the time of the report
+        write_json(folder.environment, _environment(config, sources, stages))
     return Run(folder, learner.model)
 
 
@@ -207,9 +208,9 @@ def _array_store(config: RunConfig, folder: RunFolder) -> ArrayStore:
     return ArrayStore(folder.arrays, budget)
 
 
-def _split(table: Table, sources: list[Source], target: Target, config: RunConfig) -> Parts:
+def _split(table: Table, target: Target, config: RunConfig) -> Parts:
     """Parts of the rows of all sources; test rows of one's own are the last ones."""
-    num_rows = table.num_rows_of[0]
+    num_rows, has_test = table.num_rows_of[0], len(table.num_rows_of) > 1
     present, hashes = table.has_target, table.row_hashes()
     strata = None if target.task == "regression" else table.target
     parts = split(
@@ -218,10 +219,12 @@ def _split(table: Table, sources: list[Source], target: Target, config: RunConfi
         hashes[:num_rows],
         config.split,
         seed=config.seed,
-        has_test=len(sources) > 1,
+        has_test=has_test,
     )
-    if len(sources) > 1:
-        parts = parts.with_test(num_rows + np.flatnonzero(present[num_rows:]), table.num_rows)
+    if has_test:
+        parts = parts.with_test(
+            num_rows + np.flatnonzero(present[num_rows:]), table.num_rows
+        )
     if parts.num_dropped:
         note(
             "rows_without_target",
@@ -253,74 +256,26 @@ def _resolved(
     return config.model_copy(update=update)
 
 
-def _front(table: Table, schema: Schema, parts: Parts, config: RunConfig) -> Front:
-    values = {name: texts.train_values(parts.train) for name, texts in table.texts.items()}
-    return Front(schema, values, config.features)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Encoded rows of each part, and the statistics and objective of the train rows."""
-
-    train: Rows
-    validation: Rows
-    test: Rows
-    statistics: NumberStatistics
-    objective: Objective
-    user_weight: np.ndarray | None
-
-
-def _encoded(
-    front: Front,
-    table: Table,
-    target: Target,
-    parts: Parts,
-    config: RunConfig,
-    store: ArrayStore,
-) -> _Data:
-    arrays = encode(front, table, store)
-    assert table.target is not None
-    targets = table.target
-    numbers = arrays.get("numbers", np.zeros((table.num_rows, 0), "float32"))
-    objective = Objective.of(target, config.objective, targets[parts.train])
-    weight = np.ones(table.num_rows, "float32")
-    if table.weight is not None:
-        weight = table.weight / table.weight[parts.train].mean(dtype="float64")
-    if objective.labels:
-        by_class = objective.class_weights(targets[parts.train])
-        weight = weight * by_class.astype("float32")[targets]
-    weight = weight.astype("float32")
-    train, validation, test = (
-        Rows(arrays, targets, weight, index)
-        for index in (parts.train, parts.validation, parts.test)
-    )
-    statistics = NumberStatistics.of(numbers, parts.train)
-    return _Data(train, validation, test, statistics, objective, table.weight)
-
-
-def _learner(
-    front: Front,
-    data: _Data,
-    target: Target,
+def _plan(
+    data: Prepared,
     config: RunConfig,
     devices: Devices,
     store: ArrayStore,
     folder: RunFolder,
     progress: Progress,
-) -> Learner:
+) -> TrainingPlan:
     def checkpoints(best: BestWeights) -> Checkpoints:
         every, keep = config.fit.checkpoint_every, config.fit.keep_checkpoints
         return Checkpoints(folder.checkpoints, best, every=every, keep=keep)
 
-    assert isinstance(config.fit.batch_size, int) and isinstance(config.fit.epochs, int)
-    steps = -(-len(data.train) // config.fit.batch_size)
+    steps = -(-len(data.train) // int(config.fit.batch_size))
     resolved = config.model_dump(mode="json")
     trackers = [
         TRACKERS.load(part.name)(folder.tensorboard, resolved, steps, **part.options)
         for part in config.trackers
     ]
-    watch = _Watch(progress, config.fit.epochs, len(data.train))
-    plan = TrainingPlan(
+    watch = _Watch(progress, int(config.fit.epochs), len(data.train))
+    return TrainingPlan(
         fit=config.fit,
         optimizer=config.optimizer,
         schedule=config.schedule,
@@ -330,7 +285,6 @@ def _learner(
         callbacks=[watch, HistoryFile(folder.history), *trackers],
         checkpoint=checkpoints,
     )
-    return KerasLearner(front, data.statistics, data.objective, config.model, plan)
 
 
 class _Watch(keras.callbacks.Callback):
@@ -350,84 +304,19 @@ class _Watch(keras.callbacks.Callback):
         self.progress.on_epoch(epoch + 1, self.epochs, logs, epoch_s)
 
 
-def _evaluate(
-    learner: Learner, data: _Data, target: Target, config: RunConfig
+def _golden(
+    learner: Learner, data: Prepared, table: Table, schema: Schema
 ) -> dict[str, Any]:
-    """What `metrics.json` holds. The only place that looks at the test rows."""
-    task = target.task
-    result: dict[str, Any] = {
-        "task": task,
-        "target": target.name,
-        "labels": target.labels,
-        "positive_label": target.labels[-1] if task == "binary" else None,
-        "primary": evaluation.primary(task),
-        "best_epoch": getattr(learner, "best_epoch", None),
-        "num_rows": {
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "test": len(data.test),
-        },
-    }
-    judged = learner.predict(data.validation)
-    weight = _weight(data, data.validation)
-    result["validation"] = evaluation.score(
-        task, data.validation.targets, judged, weight=weight
-    )
-    if not len(data.test):
-        return result
-    ours, y, weight = learner.predict(data.test), data.test.targets, _weight(data, data.test)
-    baselines = _baselines(data, target, config)
-    result["test"] = evaluation.evaluate(task, y, ours, weight=weight, seed=config.seed)
-    result["baselines"] = {
-        name: evaluation.score(task, y, theirs, weight=weight)
-        for name, theirs in baselines.predictions.items()
-    }
-    comparison = evaluation.compare(
-        task, y, ours, baselines.predictions["linear"], weight=weight, seed=config.seed
-    )
-    result["verdict"] = comparison | {
-        "sentence": evaluation.verdict(task, comparison, baseline="linear"),
-        "baseline": "linear",
-        "about": baselines.description,
-    }
-    result["curves"] = curves(task, y, ours, target.labels, seed=config.seed)
-    return result
-
-
-def _weight(data: _Data, rows: Rows) -> np.ndarray | None:
-    """The user's row weights; class weights change training, not the scores."""
-    return None if data.user_weight is None else data.user_weight[rows.index]
-
-
-def _baselines(data: _Data, target: Target, config: RunConfig) -> Baselines:
-    arrays, num_rows = data.train.inputs, len(data.train.target)
-    table = EncodedTable(
-        arrays.get("numbers", np.zeros((num_rows, 0), "float32")),
-        arrays.get("codes", np.zeros((num_rows, 0), "int32")),
-        data.train.target,
-        data.user_weight,
-    )
-    return fit_baselines(
-        target.task,
-        table,
-        train_rows=data.train.index,
-        validation_rows=data.validation.index,
-        test_rows=data.test.index,
-        num_classes=len(target.labels),
-        seed=config.seed,
-    )
-
-
-def _golden_rows(data: _Data) -> np.ndarray:
     """Rows to replay: test rows first, since they hold values the model never saw."""
     index = np.concatenate([data.test.index, data.validation.index, data.train.index])
-    return index[:256]
+    return golden_cases(learner.model, schema, table.raw(schema, index[:256]))
 
 
 def _export(
     learner: Learner, config: RunConfig, folder: RunFolder, golden: dict[str, Any]
 ) -> dict[str, Any]:
     """Every export, each replayed in a fresh process; ParityError when one differs."""
+    write_json(folder.golden, golden)
     parity = {}
     for part in config.exports:
         options = EXPORTS.check(part.name, part.options, path="exports")

@@ -120,12 +120,16 @@ class Run:
         """
         source = open_source(data, self.config.source)
         batches = [frame for _, frame in self._predictions(source)]
-        frame = pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
+        frame = (
+            pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
+        )
         if isinstance(data, pd.DataFrame) and len(data) == len(frame):
             frame.index = data.index
         return frame
 
-    def predict_file(self, data: Any, out: Path, *, id_column: str | None = None) -> int:
+    def predict_file(
+        self, data: Any, out: Path, *, id_column: str | None = None
+    ) -> int:
         """Predict a table of any size into a CSV or Parquet file, in its order of rows.
 
         Args:
@@ -226,7 +230,9 @@ class Run:
         outputs = []
         for start in range(0, len(rows), BATCH_ROWS):
             raw = table.raw(self.schema, rows[start : start + BATCH_ROWS])
-            feed = {c.input: _tensor(raw[c.input], c.dtype) for c in self.schema.features}
+            feed = {
+                c.input: _tensor(raw[c.input], c.dtype) for c in self.schema.features
+            }
             outputs.append(self._decide(feed)[name].numpy())
         assert table.target is not None
         return evaluation.evaluate(

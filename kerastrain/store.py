@@ -106,6 +106,12 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.arrays = self.path / "arrays"
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
     @classmethod
     def create(cls, out: str | None, *, name: str) -> "RunFolder":
         """A new, empty run folder: `out`, or `runs/<name>-<date>-<time>`.

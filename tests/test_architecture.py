@@ -24,8 +24,8 @@ ORDER = {
         statistics detection leaks targets profile ingest features pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks
         baselines curves environment trackers.* exports.* parity""",
-    "learners": "learner",
-    "runs": "report serving run",
+    "learners": "prepare learner",
+    "runs": "report assessment serving run",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

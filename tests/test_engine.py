@@ -148,7 +148,8 @@ def test_weight_decay_spares_biases_and_norms():
     kernel = engine.trainable_variables[-2].numpy()
     fit(engine, Blocks(rows_of(8), 8, 1, seed=0))
     np.testing.assert_allclose(norm.gamma.numpy(), np.ones(4))
-    np.testing.assert_allclose(engine.trainable_variables[-2].numpy(), 0.95 * kernel, rtol=1e-5)
+    after = engine.trainable_variables[-2].numpy()
+    np.testing.assert_allclose(after, 0.95 * kernel, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -211,7 +212,8 @@ TWO_DEVICES = """
             x = keras.layers.BatchNormalization(synchronized=True)(x)
             x = keras.layers.Activation("relu")(x)
             engine = Engine(inputs, keras.layers.Dense(1, dtype="float32")(x))
-            optimizer = make_optimizer(OptimizerConfig(), 0.01, engine.trainable_variables)
+            variables = engine.trainable_variables
+            optimizer = make_optimizer(OptimizerConfig(), 0.01, variables)
             loss = lambda y, out: keras.ops.square(out[:, 0] - y)
             engine.prepare(optimizer, loss, clip_norm=0.1)
             blocks = Blocks(rows, 32, 3, seed=0, num_replicas=devices.num_replicas)
@@ -235,8 +237,9 @@ TWO_DEVICES = """
 @pytest.fixture(scope="module")
 def two_devices():
     """Curves on one and on two logical CPUs; devices are set once per process."""
+    code = textwrap.dedent(TWO_DEVICES)
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TWO_DEVICES), "float32", "mixed_bfloat16"],
+        [sys.executable, "-c", code, "float32", "mixed_bfloat16"],
         capture_output=True,
         text=True,
         check=False,

@@ -11,8 +11,9 @@ import pytest
 from kerastrain.errors import SchemaError, SourceError
 from kerastrain.events import recording
 from kerastrain.ingest import ArrayStore, Texts, ingest
+from kerastrain.profile import profile
 from kerastrain.schema import Column, ColumnStats, Schema, Target
-from kerastrain.source import Source
+from kerastrain.source import Source, open_source
 
 STATS = ColumnStats(storage="string", num_rows=0)
 NAN = np.nan
@@ -125,6 +126,31 @@ def test_a_source_that_changes_its_length_is_an_error(change):
     verb = "grew" if change > 0 else "shrank"
     with pytest.raises(SourceError, match=f"^rows.csv {verb} while it was read"):
         read(source)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["00", "01"], [0, 1]),
+        (["+1", "0"], [1, 0]),
+        (["-0", "1.0"], [0, 1]),
+        (["5\u00a0", "\u2003-7.5"], [5, -7.5]),
+        (["'\t5'", "6"], [5, 6]),
+        (["$1", "\u00a0(2.50)"], ["$1", "(2.50)"]),
+        (["yes\u00a0", "NO"], ["yes", "NO"]),
+        (["2024-02-29\u3000", "2023-01-01"], ["2024-02-29", "2023-01-01"]),
+        (["Rom\u00a0", "Oslo"], ["Rom", "Oslo"]),
+    ],
+)
+def test_what_the_profile_finds_in_a_file_can_be_read(cells, expected, tmp_path):
+    lines = [f"{cells[i % 2]},{i % 7}.5,{i}" for i in range(60)]
+    text = "\n".join(["c,d,y", *lines]).replace("'", '"')
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    source = open_source(str(tmp_path / "a.csv"))
+    schema = profile(source, target="y", keep=["c"])
+    table = ingest([source], schema, ArrayStore())
+    raw = table.raw(schema, np.array([0, 1, 58]))["c"]
+    assert raw.tolist() == [*expected, expected[0]]
 
 
 # --- errors -----------------------------------------------------------------------
