@@ -245,12 +245,16 @@ def main() -> None:
     print(f"\n{options.rows:,} rows, batch size {options.batch_size}\n")
     print("| contender | first epoch s | epoch s | rows/s | times ours |")
     print("|---|---|---|---|---|")
-    later = {n: statistics.median(sum((e[1:] for e in f), [])) for n, f in epochs.items()}
+    later = {
+        n: statistics.median(sum((e[1:] for e in f), [])) for n, f in epochs.items()
+    }
     for name, found in epochs.items():
         first = statistics.median(e[0] for e in found)
         ratio = later[name] / later[options.contenders[0]]
         rows_per_s = options.rows / later[name]
-        print(f"| {name} | {first:.2f} | {later[name]:.2f} | {rows_per_s:,.0f} | {ratio:.2f} |")
+        print(
+            f"| {name} | {first:.2f} | {later[name]:.2f} | {rows_per_s:,.0f} | {ratio:.2f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from kerastrain.layers import (
     Impute,
     MissingIndicator,
     RobustScale,
+    SignedLog,
     SmoothClip,
 )
 from kerastrain.schema import Column, Schema
@@ -191,12 +192,12 @@ class Features:
             num_outputs,
         )
 
-    def scaled_numbers(self, *, clip: float = 3.0) -> Any:
-        """Numbers imputed by medians, scaled robustly and clipped smoothly."""
+    def scaled_numbers(self, *, squash: Literal["log", "clip"] = "log") -> Any:
+        """Numbers imputed by medians, scaled robustly, with their tails drawn in."""
         median = self.statistics.median.tolist()
         imputed = Impute(median)(self.numbers)
         scaled = RobustScale(median, self.statistics.factor().tolist())(imputed)
-        return SmoothClip(clip)(scaled)
+        return (SignedLog() if squash == "log" else SmoothClip())(scaled)
 
     def missing_indicators(self) -> Any | None:
         """1.0 where a number is missing, for columns with gaps in the train rows."""
@@ -209,10 +210,12 @@ class Features:
         """A learnt vector of length `dim` for each category, `(batch, m * dim)`."""
         return CategoryEmbedding(self.vocabulary_sizes, dim)(self.codes)
 
-    def flat(self, *, clip: float = 3.0, embedding_dim: int = 8) -> Any:
+    def flat(
+        self, *, squash: Literal["log", "clip"] = "log", embedding_dim: int = 8
+    ) -> Any:
         """All columns as one float matrix: what most networks start from."""
         parts: Sequence[Any] = [
-            *([self.scaled_numbers(clip=clip)] if self.numbers is not None else []),
+            *([self.scaled_numbers(squash=squash)] if self.numbers is not None else []),
             *([self.missing_indicators()] if self.numbers is not None else []),
             *(
                 [self.embedded_codes(dim=embedding_dim)]

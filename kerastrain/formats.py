@@ -149,10 +149,14 @@ def numbers(array: pa.Array, missing_values: Sequence[str] = ()) -> np.ndarray:
         array = as_text(array, missing_values).cast(pa.float64())
         return _float32(array)
     values = _float32(array.cast(pa.float64(), safe=False))
-    for text in missing_values:
-        if re.fullmatch(NUMBER, text):
-            values[values == np.float32(text)] = np.nan
+    for missing in missing_numbers(missing_values):
+        values[values == np.float32(missing)] = np.nan
     return values
+
+
+def missing_numbers(missing_values: Sequence[str]) -> list[float]:
+    """Those of the texts that are numbers: what they are in a column of numbers."""
+    return [float(text) for text in missing_values if re.fullmatch(NUMBER, text)]
 
 
 def _float32(array: pa.Array) -> np.ndarray:

@@ -256,7 +256,9 @@ def _take_out_target(table: Table, schema: Schema, where: str) -> None:
         table.weight = _weights(table.numbers.pop(schema.weight.name), schema.weight)
 
 
-def _target_values(target: Target, column: np.ndarray | Texts, where: str) -> np.ndarray:
+def _target_values(
+    target: Target, column: np.ndarray | Texts, where: str
+) -> np.ndarray:
     if target.task == "regression":
         if isinstance(column, Texts):
             raise SchemaError(f"column '{target.name}' in {where}: expected numbers.")

@@ -73,7 +73,10 @@ def encode(front: Front, table: Table, store: ArrayStore) -> dict[str, np.ndarra
     less string work on a table of categories, and the very same layers.
     """
     arrays = {}
-    for name, kind, dtype in (("numbers", "number", "float32"), ("codes", "code", "int32")):
+    for name, kind, dtype in (
+        ("numbers", "number", "float32"),
+        ("codes", "code", "int32"),
+    ):
         columns = front.of_kind(kind)
         width = sum(encoded.width for _, encoded in columns)
         if not width:
@@ -81,7 +84,9 @@ def encode(front: Front, table: Table, store: ArrayStore) -> dict[str, np.ndarra
         matrix = store.empty((table.num_rows, width), dtype)
         first = 0
         for column, encoded in columns:
-            _fill(matrix[:, first : first + encoded.width], front, column, encoded, table)
+            _fill(
+                matrix[:, first : first + encoded.width], front, column, encoded, table
+            )
             first += encoded.width
         arrays[name] = matrix
     return arrays

@@ -1,5 +1,6 @@
 """What the columns of a table are: names, types, roles, statistics. JSON both ways."""
 
+import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -179,4 +180,6 @@ def _plain(name: str) -> str:
     text = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
     text = text.encode("ascii", "ignore").decode()
     text = re.sub(r"\W+", "_", text).strip("_") or "column"
+    if keyword.iskeyword(text):  # a signature is called with keyword arguments
+        return f"{text}_"
     return text if text[0].isalpha() else f"column_{text}"

@@ -66,7 +66,8 @@ class Run:
         # Keras looks classes up by registered name; importing registers ours.
         for name in COLUMNS:
             COLUMNS.load(name, trusted=False)
-        import kerastrain.layers  # noqa: F401
+        import kerastrain.layers
+        import kerastrain.parsing  # noqa: F401
 
         try:
             return keras.saving.load_model(self.folder.model, compile=False)

@@ -44,6 +44,7 @@ class Cells:
         where: name of the source, for messages.
         ids: column name to its name in `cells` (`c0`, `c1`, ...).
         storage: column name to what the source holds.
+        drawn: the table of the sample; `cells` itself where it is small.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -51,25 +52,29 @@ class Cells:
     ids: Mapping[str, str]
     storage: Mapping[str, Storage]
     num_rows: int
+    drawn: str = "cells"
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql).fetchall()
 
     def arrow(self, sql: str) -> pa.Table:
-        return self.connection.sql(sql).to_arrow_table()
+        return self.connection.execute(sql).to_arrow_table()
 
-    def counts(self, name: str) -> pa.Table:
-        """Each present value of a column (`value`) and its rows (`count`)."""
+    def counts(self, name: str, *, limit: int | None = None) -> pa.Table:
+        """Present values of a column (`value`), most frequent first, and their rows
+        (`count`)."""
         cell = self.ids[name]
         return self.arrow(
             f"SELECT {cell} AS value, count(*) AS count FROM cells "
             f"WHERE {cell} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+            + (f" LIMIT {limit}" if limit else "")
         )
 
     def sample(self, names: Sequence[str]) -> pa.Table:
         """About 50,000 rows at most, the same ones each time."""
         wanted = ", ".join(f'{self.ids[name]} AS "{self.ids[name]}"' for name in names)
-        return self.arrow(f"SELECT {wanted} FROM sample").rename_columns(list(names))
+        table = self.arrow(f"SELECT {wanted} FROM {self.drawn}")
+        return table.rename_columns(list(names))
 
     def first_row(self, condition: str) -> int | None:
         """Number of the first row that fulfils `condition`, from 1."""
@@ -106,18 +111,19 @@ def load_cells(
             except duckdb.Error as error:
                 raise unreadable(source.name, error) from error
             num_rows = connection.execute("SELECT count(*) FROM cells").fetchall()[0][0]
-            _draw_sample(connection, num_rows)
-            yield Cells(connection, source.name, ids, storage, num_rows)
+            drawn = _draw_sample(connection, num_rows)
+            yield Cells(connection, source.name, ids, storage, num_rows, drawn)
 
 
-def _draw_sample(connection: duckdb.DuckDBPyConnection, num_rows: int) -> None:
+def _draw_sample(connection: duckdb.DuckDBPyConnection, num_rows: int) -> str:
     """By hash, not every n-th row: a period in the data must not show."""
-    step = max(1, math.ceil(num_rows / _SAMPLE_ROWS))
+    step = math.ceil(num_rows / _SAMPLE_ROWS)
+    if step <= 1:
+        return "cells"  # a view of it costs 35 ms a query at 2,000 columns
     connection.execute(
-        f"CREATE TABLE sample AS SELECT * FROM cells WHERE hash(rowid) % {step} = 0"
-        if step > 1
-        else "CREATE VIEW sample AS SELECT * FROM cells"
+        f"CREATE TABLE drawn AS SELECT * FROM cells WHERE hash(rowid) % {step} = 0"
     )
+    return "drawn"
 
 
 def _storage(kind: pa.DataType) -> Storage:
@@ -211,23 +217,39 @@ def _basic_counts(cells: Cells, cell: str, storage: Storage) -> dict[str, Any]:
     if storage == "other":
         present = cells.rows(f"SELECT count({cell}) FROM cells")[0][0]
         return {"num_present": present, "num_as_number": 0, "num_distinct": present}
-    chars = f"avg(length({cell}))" if storage == "string" else "0"
-    present, mean_chars = cells.rows(f"SELECT count({cell}), {chars} FROM cells")[0]
-    counted = _moments(cells, number_sql(cell, storage))
-    return counted | {"num_present": present, "mean_chars": mean_chars or 0.0}
+    is_small = cells.num_rows <= _EXACT_DISTINCT
+    more = {
+        "num_present": "count(c)",
+        "mean_chars": "avg(length(c))" if storage == "string" else "0",
+        "num_distinct": "count(DISTINCT c)" if is_small else "NULL",
+    }
+    counted = _moments(cells, cell, number_sql(cell, storage), more)
+    if counted["num_distinct"] is None:
+        del counted["num_distinct"]
+    return counted | {"mean_chars": counted["mean_chars"] or 0.0}
 
 
-def _moments(cells: Cells, number: str) -> dict[str, Any]:
-    """Range, mean and so on of the finite numbers, and how many there are."""
-    read, fine, low, high, mean, std, integral = cells.rows(
+def _moments(
+    cells: Cells, cell: str, number: str, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Range, mean and so on of the finite numbers, and how many there are.
+
+    Args:
+        more: other counts over the cell `c`. They share the query: at 2,000 columns
+            the queries are most of the time.
+    """
+    more, quantile = dict(more or {}), f"quantile_cont(f, {list(QUANTILES)})"
+    is_all = cells.drawn == "cells"
+    wanted = [quantile if is_all else "NULL", *more.values()]
+    read, fine, low, high, mean, std, integral, quantiles, *others = cells.rows(
         "SELECT count(n), count(f), min(f), max(f), avg(f), stddev_pop(f), "
-        f"bool_and(f = floor(f)) FROM {_finite_sql(number, 'cells')}"
+        f"bool_and(f = floor(f)), {', '.join(wanted)} "
+        f"FROM {_finite_sql(cell, number, 'cells')}"
     )[0]
-    sample = _finite_sql(number, "sample")
-    quantiles = cells.rows(f"SELECT quantile_cont(f, {list(QUANTILES)}) FROM {sample}")[
-        0
-    ][0]
-    return {
+    if not is_all:
+        drawn = _finite_sql(cell, number, cells.drawn)
+        quantiles = cells.rows(f"SELECT {quantile} FROM {drawn}")[0][0]
+    return dict(zip(more, others, strict=True)) | {
         "num_as_number": read,
         "num_infinite": read - fine,
         "min": low,
@@ -239,11 +261,11 @@ def _moments(cells: Cells, number: str) -> dict[str, Any]:
     }
 
 
-def _finite_sql(number: str, table: str) -> str:
-    """`n` is the number, `f` the same where float32 holds it."""
+def _finite_sql(cell: str, number: str, table: str) -> str:
+    """`c` is the cell, `n` its number, `f` the same where float32 holds it."""
     return (
-        f"(SELECT n, CASE WHEN abs(n) <= {_MAX_FLOAT32} THEN n END AS f "
-        f"FROM (SELECT {number} AS n FROM {table}))"
+        f"(SELECT c, n, CASE WHEN abs(n) <= {_MAX_FLOAT32} THEN n END AS f "
+        f"FROM (SELECT {cell} AS c, {number} AS n FROM {table}))"
     )
 
 
@@ -283,7 +305,7 @@ def _text_counts(cells: Cells, name: str) -> dict[str, Any]:
     }
     num_plain = cells.rows("SELECT sum(k) FILTER (is_number) FROM texts")[0][0] or 0
     if formatted > num_plain:
-        moments = _moments(cells, number_sql(cell, "string", "formatted"))
+        moments = _moments(cells, cell, number_sql(cell, "string", "formatted"))
         counted |= moments | {"num_as_number": int(num_plain)}
     return counted
 
@@ -294,10 +316,9 @@ def _matches(cell: str, pattern: str) -> str:
 
 def describe_dates(cells: Cells, column: Column) -> ColumnStats:
     """`column.stats` with the range of the dates in it, in seconds since 1970."""
-    number = number_sql(
-        cells.ids[column.name], cells.storage[column.name], column.format
-    )
-    moments = _moments(cells, number)
+    cell = cells.ids[column.name]
+    number = number_sql(cell, cells.storage[column.name], column.format)
+    moments = _moments(cells, cell, number)
     moments["num_as_number"] = column.stats.num_as_number
     return column.stats.model_copy(update=moments)
 
@@ -318,6 +339,6 @@ def _num_distinct(cells: Cells, cell: str, counted: Mapping[str, Any]) -> int:
 
 
 def _top(cells: Cells, name: str) -> list[tuple[str, int]]:
-    table = cells.counts(name).slice(0, _NUM_TOP)
+    table = cells.counts(name, limit=_NUM_TOP)
     texts = formats.as_text(table.column("value")).to_pylist()
     return list(zip(texts, table.column("count").to_pylist(), strict=True))

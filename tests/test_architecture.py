@@ -20,7 +20,7 @@ ORDER = {
     "words": """errors store events progress registry optimizers config_errors
         config_file columns exports models sources trackers config config_schema
         schema""",
-    "data": """source dialect sources.* split encoded formats layers columns.*
+    "data": """source dialect sources.* split encoded formats layers parsing columns.*
         statistics detection leaks targets profile ingest features pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks
         baselines curves environment trackers.* exports.* parity""",

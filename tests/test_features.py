@@ -210,11 +210,13 @@ def value_of(given, tensor):
     return keras.Model(given.inputs, tensor)(MATRICES).numpy()
 
 
-def test_scaled_numbers_are_centred_spread_and_clipped():
+def test_scaled_numbers_are_centred_spread_and_drawn_in():
     given = features_of(*THREE)
-    got = value_of(given, given.scaled_numbers(clip=2.0))
     z = np.array([[-1, 0, 0], [0, -1, 0], [1, 1, 0], [0, 0, 0]])
-    np.testing.assert_allclose(got, z / np.sqrt(1 + z**2 / 4), rtol=1e-6)
+    got = value_of(given, given.scaled_numbers(squash="clip"))
+    np.testing.assert_allclose(got, z / np.sqrt(1 + z**2 / 9), rtol=1e-6)
+    got = value_of(given, given.scaled_numbers())
+    np.testing.assert_allclose(got, np.sign(z) * np.log1p(abs(z)), rtol=1e-6)
 
 
 def test_only_columns_with_gaps_in_the_train_rows_have_an_indicator():

@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from kerastrain import formats, layers
+from kerastrain import formats, layers, parsing
 
 # Keras 3.15 with NumPy 2 says so whenever a variable is read.
 pytestmark = pytest.mark.filterwarnings(
@@ -24,11 +24,11 @@ NUMBERS = np.array([[1.5, NAN], [-2, 3e38], [0, -1e30], [7, 5]], "float32")
 
 
 def parse_number():
-    return layers.ParseNumber(formats.FORMATTED_NUMBER, formats.FORMATTED_NUMBER_JUNK)
+    return parsing.ParseNumber(formats.FORMATTED_NUMBER, formats.FORMATTED_NUMBER_JUNK)
 
 
 def parse_date(order="ymd", origin_days=0):
-    return layers.ParseDate(formats.DATES[order], order, origin_days)
+    return parsing.ParseDate(formats.DATES[order], order, origin_days)
 
 
 def smooth(x, limit):
@@ -42,10 +42,15 @@ def texts(*values):
 
 # Name: how it is made, what it gets, and what NumPy or common sense gives.
 CASES = {
-    "Strip": (
-        layers.Strip,
-        texts("a", "  b c ", "", " ", "\t\xa0é\u2003\r\n", "日本 "),
-        texts("a", "b c", "", "", "é", "日本"),
+    "CleanText": (
+        lambda: parsing.CleanText(["n/a", "-"]),
+        texts("a", "  b c ", "", " n/a ", "\t\xa0é\u2003\r\n", "日本 ", "-", "--"),
+        texts("a", "b c", "", "", "é", "日本", "", "--"),
+    ),
+    "SignedLog": (
+        layers.SignedLog,
+        np.array([0, 1, -1, np.e - 1, 1e30, -INF, NAN], "float32"),
+        [0, np.log(2), -np.log(2), 1, np.log(1e30), -np.log(1e38), NAN],
     ),
     "ParseNumber": (
         parse_number,
@@ -53,7 +58,7 @@ CASES = {
         [1234.5, -0.12, 5, -3, 1000, NAN, NAN, NAN, NAN],
     ),
     "ParseBoolean": (
-        lambda: layers.ParseBoolean(*WORDS),
+        lambda: parsing.ParseBoolean(*WORDS),
         texts("yes", " NO ", "True", "fAlSe", "t", "F", "on", "off", "", "maybe", "ja"),
         [1, 0, 1, 0, 1, 0, 1, 0, NAN, NAN, NAN],
     ),
@@ -74,9 +79,14 @@ CASES = {
         [0, 2, 3, 1, 1, 1],
     ),
     "FiniteNumber": (
-        layers.FiniteNumber,
+        parsing.FiniteNumber,
         np.array([1, -0.0, NAN, INF, -INF, 3.4e38, 1e-45], "float32"),
         [1, 0, NAN, NAN, NAN, 3.4e38, 1e-45],
+    ),
+    "FiniteNumber with a sentinel": (
+        lambda: parsing.FiniteNumber([-999, 0.1]),
+        np.array([1, -999, NAN, INF, 0.1, -998.9], "float32"),
+        [1, NAN, NAN, NAN, NAN, -998.9],
     ),
     "Impute": (
         lambda: layers.Impute([9, -4]),
@@ -150,7 +160,8 @@ def functional(layer, x):
 
 
 def test_every_layer_has_a_case():
-    assert {name.split()[0] for name in CASES} == set(layers.__all__)
+    known = {*layers.__all__, *parsing.__all__} - {"Exact", "register"}
+    assert {name.split()[0] for name in CASES} == known
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -234,7 +245,7 @@ ENDS = ("", "%", " %", "€", ")", "%)", " €)", "%%", " % ")
 def test_numbers_in_all_spellings_read_as_the_profile_reads_them():
     spellings = map("".join, itertools.product(MARKS, BODIES, ENDS))
     spellings = [*spellings, "inf", "-Infinity", "NaN", "١٢", "１２", "1 234", "½", "%"]
-    read = layers.FiniteNumber()(parse_number()(tf.constant(spellings))).numpy()
+    read = parsing.FiniteNumber()(parse_number()(tf.constant(spellings))).numpy()
     trimmed = formats.as_text(pa.array(spellings))
     accepted = formats.matches(trimmed, formats.FORMATTED_NUMBER)
     accepted = accepted.fill_null(False).to_numpy(zero_copy_only=False)
@@ -248,7 +259,7 @@ def test_text_that_is_no_unicode_reads_as_no_number_and_no_date():
     broken = tf.constant([b"\xff5", b"2020-01-01\xc3", b"\x00"])
     assert np.isnan(parse_number()(broken)).all()
     assert np.isnan(parse_date()(broken)).all()
-    assert np.isnan(layers.ParseBoolean(*WORDS)(broken)).all()
+    assert np.isnan(parsing.ParseBoolean(*WORDS)(broken)).all()
 
 
 # --- dates ------------------------------------------------------------------------

@@ -50,12 +50,14 @@ class Boolean:
         column: Column, raw: Any, values: TrainValues | None, config: FeaturesConfig
     ) -> Encoded:
         """One number: 1 for true, 0 for false."""
-        from kerastrain.layers import FiniteNumber, ParseBoolean  # loads TensorFlow
+        from kerastrain.parsing import CleanText, FiniteNumber, ParseBoolean
 
         if column.dtype == "float32":
-            return Encoded("number", FiniteNumber()(raw), (column.name,))
+            missing = formats.missing_numbers(column.missing_values)
+            return Encoded("number", FiniteNumber(missing)(raw), (column.name,))
         true, false = zip(*formats.BOOLEAN_WORDS.items(), strict=True)
         parse = ParseBoolean([*true, "1"], [*false, "0"])
+        raw = CleanText(column.missing_values)(raw)
         return Encoded("number", parse(raw), (column.name,))
 
     @staticmethod

@@ -41,7 +41,8 @@ class Categorical:
         """One code: 0 missing or unseen, 1 rare, 2 and up by falling frequency."""
         import keras  # loads TensorFlow
 
-        from kerastrain.layers import RareCode, Strip
+        from kerastrain.layers import RareCode
+        from kerastrain.parsing import CleanText
 
         values = values or TrainValues()
         num_known = int((values.counts >= config.min_count).sum())
@@ -50,7 +51,7 @@ class Categorical:
         lookup = keras.layers.StringLookup(
             vocabulary=stored, num_oov_indices=1, oov_token=_UNSEEN
         )
-        codes = RareCode(num_known)(lookup(Strip()(text)))
+        codes = RareCode(num_known)(lookup(CleanText(column.missing_values)(text)))
         labels = {0: "missing or unseen", 1: "rare"}
         labels |= {i + 2: value for i, value in enumerate(values.values[:num_known])}
         return Encoded("code", codes, (column.name,), num_known + 2, labels)

@@ -42,13 +42,14 @@ class Datetime:
         column: Column, text: Any, values: TrainValues | None, config: FeaturesConfig
     ) -> Encoded:
         """Elapsed days since the first date in the data, and calendar parts."""
-        from kerastrain.layers import ParseDate  # loads TensorFlow
+        from kerastrain.parsing import CleanText, ParseDate  # loads TensorFlow
 
         order = column.format or "ymd"
         # Where the count starts changes only the rounding (see ParseDate): the models
         # take off the median of the train rows. So it may come from all rows.
         origin_days = int((column.stats.min or 0) // 86_400)
         layer = ParseDate(formats.DATES[order], order, origin_days)
+        text = CleanText(column.missing_values)(text)
         names = tuple(f"{column.name}.{part}" for part in ParseDate.PARTS)
         return Encoded("number", layer(text), names)
 

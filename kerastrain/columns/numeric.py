@@ -55,12 +55,14 @@ class Numeric:
         column: Column, raw: Any, values: TrainValues | None, config: FeaturesConfig
     ) -> Encoded:
         """One number; infinite counts as missing."""
-        from kerastrain.layers import FiniteNumber, ParseNumber  # loads TensorFlow
+        from kerastrain.parsing import CleanText, FiniteNumber, ParseNumber
 
         if column.dtype == "string":
+            raw = CleanText(column.missing_values)(raw)
             parse = ParseNumber(formats.FORMATTED_NUMBER, formats.FORMATTED_NUMBER_JUNK)
-            raw = parse(raw)
-        return Encoded("number", FiniteNumber()(raw), (column.name,))
+            return Encoded("number", FiniteNumber()(parse(raw)), (column.name,))
+        missing = formats.missing_numbers(column.missing_values)
+        return Encoded("number", FiniteNumber(missing)(raw), (column.name,))
 
     @staticmethod
     def to_input(

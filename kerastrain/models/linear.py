@@ -1,18 +1,19 @@
 """A linear model."""
 
-from typing import Any
+from typing import Any, Literal
 
 from kerastrain.features import Features
 
 __all__ = ["linear"]
 
 
-def linear(features: Features, *, clip: float = 3.0) -> Any:
+def linear(features: Features, *, squash: Literal["log", "clip"] = "log") -> Any:
     """Linear in the scaled numbers and additive over categories.
 
     With the head that follows, this is logistic, softmax or linear regression.
 
     Args:
-        clip: where scaled numbers are clipped smoothly, in interquartile ranges.
+        squash: how tails are drawn in: by a signed logarithm, or clipped smoothly at
+            three interquartile ranges.
     """
-    return features.flat(clip=clip, embedding_dim=features.num_outputs)
+    return features.flat(squash=squash, embedding_dim=features.num_outputs)

@@ -14,15 +14,17 @@ def mlp(
     features: Features,
     *,
     widths: Sequence[int] = (256, 256),
-    dropout: float = 0.1,
+    dropout: float = 0.3,
     activation: str = "relu",
-    normalization: Literal["none", "batch", "layer"] = "batch",
+    normalization: Literal["none", "batch", "layer"] = "layer",
     residual: bool = False,
-    wide: bool = True,
     embedding_dim: int = 8,
-    clip: float = 3.0,
+    squash: Literal["log", "clip"] = "log",
 ) -> Any:
     """Plain feed-forward network over all encoded columns, side by side.
+
+    The head sees the columns beside the last hidden layer, so that what is linear
+    need not be learnt through the layers (Cheng et al. 2016, "Wide & deep learning").
 
     Args:
         widths: units of each hidden layer.
@@ -30,11 +32,11 @@ def mlp(
         activation: any of Keras' activations.
         normalization: before each activation.
         residual: add the input of a hidden layer to its output where widths agree.
-        wide: hand the encoded columns to the head too, beside the last hidden layer.
         embedding_dim: length of the vector of a category.
-        clip: where scaled numbers are clipped smoothly, in interquartile ranges.
+        squash: how tails of numbers are drawn in: by a signed logarithm, or clipped
+            smoothly at three interquartile ranges.
     """
-    flat = x = features.flat(clip=clip, embedding_dim=embedding_dim)
+    flat = x = features.flat(squash=squash, embedding_dim=embedding_dim)
     for width in widths:
         y = keras.layers.Dense(width, use_bias=normalization == "none")(x)
         y = _normalize(y, normalization)
@@ -42,7 +44,7 @@ def mlp(
         if dropout:
             y = keras.layers.Dropout(dropout)(y)
         x = keras.layers.Add()([x, y]) if residual and x.shape[-1] == width else y
-    return keras.layers.Concatenate()([x, flat]) if wide else x
+    return keras.layers.Concatenate()([x, flat])
 
 
 def _normalize(x: Any, kind: str) -> Any:

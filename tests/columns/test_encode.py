@@ -57,6 +57,14 @@ CASES = {
         pa.array([" 5", "NA", "", "1e5", "-.5", "inf", "nan", None, "1e99"]),
         pa.array(["7", SPACED % "8"]),
     ),
+    "numeric, formatted, with a text for missing": (
+        column("numeric", format="formatted", missing_values=["$9"]),
+        pa.array(["$9", "$8", " $9 ", "9"]),
+    ),
+    "datetime, with a day for missing": (
+        column("datetime", format="ymd", missing_values=["1900-01-01"]),
+        pa.array(["1900-01-01", "2020-02-29", " 1900-01-01"]),
+    ),
     "numeric, formatted": (
         column("numeric", format="formatted", missing_values=["n/a"]),
         pa.array(
@@ -204,6 +212,14 @@ def test_raw_texts_read_as_in_training_without_any_preparation(name, tiny):
 
 def numbers_of(case):
     return case.arrays["numbers"][:, 0]
+
+
+def test_a_number_that_stands_for_missing_does_so_in_the_model_too():
+    sentinel = column("numeric", "float32", "float", missing_values=["-999", "NA"])
+    case = Tiny(sentinel, pa.array([-999.0, 2.0]))
+    outputs = case.of_model(np.array([-999, 2], "float32"))
+    np.testing.assert_array_equal(case.arrays["numbers"], [[np.nan], [2]])
+    np.testing.assert_array_equal(outputs["numbers"], [[np.nan], [2]])
 
 
 @pytest.mark.parametrize(
