@@ -146,7 +146,8 @@ class SplitConfig(Part):
     `seed` defaults to the seed of the run.
     """
 
-    validation: float = Field(0.15, ge=0, lt=1)
+    # The best epoch is chosen on them, so there are always some.
+    validation: float = Field(0.15, gt=0, lt=1)
     test: float = Field(0.15, ge=0, lt=1)
     seed: int | None = None
 

@@ -147,7 +147,7 @@ class Engine(keras.Model):
     # --- forward --------------------------------------------------------------------
 
     def outputs_of(self, rows: Rows) -> np.ndarray:
-        """Outputs for `rows` as one float32 array `(rows, units)`; nothing is random."""
+        """Outputs for `rows`, float32 `(rows, units)`; nothing is random."""
         if not hasattr(self, "_forward"):
             self._forward = tf.function(
                 lambda x: tf.cast(self(self._packed(x), training=False), tf.float32),

@@ -1,4 +1,4 @@
-"""Schema + statistics of the train rows: raw inputs, encoded columns as Keras tensors."""
+"""Schema + statistics of the train rows: raw inputs, encoded columns as tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class NumberStatistics:
 
     @classmethod
     def of(cls, numbers: np.ndarray, rows: np.ndarray) -> "NumberStatistics":
-        """From `numbers` `(all rows, columns)` float32 with NaN, at positions `rows`."""
+        """From `numbers` `(all rows, columns)` float32 with NaN, at these `rows`."""
         step = max(1, -(-len(rows) // _QUANTILE_ROWS))
         sample = rows[::step]
         described = [_describe(numbers[sample, i]) for i in range(numbers.shape[1])]

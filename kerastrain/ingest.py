@@ -153,7 +153,7 @@ class Table:
 
 
 def _number_hashes(values: np.ndarray) -> np.ndarray:
-    """uint64 `(rows,)`; -0.0 counts as 0.0, and every NaN, whatever its bits, as one."""
+    """uint64 `(rows,)`; -0.0 counts as 0.0, and NaN of any bits as one."""
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), values.dtype.type(np.nan), values + 0)
     return pd.util.hash_array(values)

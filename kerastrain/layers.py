@@ -1,11 +1,11 @@
 """Keras layers that more than one leaf uses.
 
 All but `DecideLabel` are `keras.ops` on numbers, so that ONNX, LiteRT and the torch
-backend can take them; layers on text stand in `kerastrain.parsing`. Statistics are constructor arguments: they are
-part of the saved configuration and become constants of an exported graph.
+backend can take them; layers on text stand in `kerastrain.parsing`. Statistics are
+constructor arguments: they are part of the saved configuration and become constants of
+an exported graph.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -257,7 +257,7 @@ class Probabilities(Exact):
 
 @register
 class DecideLabel(Exact):
-    """The label of the most probable class. `(batch, classes)` -> strings `(batch,)`."""
+    """Label of the most probable class: `(batch, classes)` -> strings `(batch,)`."""
 
     def __init__(self, labels: Sequence[str], **kwargs: Any):
         super().__init__(**kwargs)

@@ -65,7 +65,7 @@ class Objective:
         )
 
     def decide(self, logits: Any) -> dict[str, Any]:
-        """Keras tensors of the decision: `prediction`, and `probabilities` of classes."""
+        """Keras tensors: `prediction` and, of classes, `probabilities`."""
         if self.task == "regression":
             return {"prediction": Unstandardize(self.mean, self.std)(logits)}
         probabilities = Probabilities()(logits)

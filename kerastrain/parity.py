@@ -9,6 +9,7 @@ import importlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -125,7 +126,7 @@ def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:
     try:
         outcome = json.loads(result.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
+        reason = _reason(result.stderr)
         raise ParityError(
             f"The {name} export in {path} cannot be loaded: {reason}"
         ) from None
@@ -137,3 +138,10 @@ def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:
             "rows. Do not use it; python selftest.py in its folder repeats the check."
         )
     return outcome
+
+
+def _reason(stderr: str) -> str:
+    """The line of a traceback that names the error; else the last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (named or lines or ["no output"])[-1]

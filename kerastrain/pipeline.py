@@ -267,10 +267,10 @@ Block = tuple[Arrays, np.ndarray, np.ndarray, np.ndarray]
 class Blocks:
     """Shuffled rows in blocks of many steps, as a `tf.data` data set.
 
-    An element is `(inputs, target, weight, bounds)`: the rows of up to `steps_per_call`
-    steps, and int32 `(steps + 1,)` that parts them into steps; the engine takes it apart
-    inside one call of its compiled function. The order of rows depends on
-    `(seed, epoch)` alone; set `epoch` before each iteration.
+    An element is `(inputs, target, weight, bounds)`: the rows of up to
+    `steps_per_call` steps, and int32 `(steps + 1,)` that parts them into steps; the
+    engine takes it apart inside one call of its compiled function. The order of rows
+    depends on `(seed, epoch)` alone; set `epoch` before each iteration.
 
     The steps of an epoch differ in size by one row at most. A short last batch would
     weigh its rows more than others and give batch normalisation next to nothing to

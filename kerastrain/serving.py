@@ -74,8 +74,8 @@ class Run:
         except (OSError, ValueError, TypeError, KeyError) as error:
             text = str(error).strip().partition("\n")[0]
             raise RunError(
-                f"Cannot load {self.folder.model}: {text}. If the run used a network or "
-                "layers of your own, import their module first."
+                f"Cannot load {self.folder.model}: {text}. If the run used a network "
+                "or layers of your own, import their module first."
             ) from error
 
     @cached_property
@@ -279,12 +279,12 @@ def _table_writer(path: Path) -> Iterator[Any]:
     def write(table: pa.Table) -> None:
         nonlocal writer
         if writer is None:
-            is_csv = path.suffix == ".csv"
+            is_csv = path.suffix.lower() == ".csv"
             make = pyarrow.csv.CSVWriter if is_csv else pq.ParquetWriter
             writer = make(str(path), table.schema)
         writer.write_table(table)
 
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{path.name}: predictions are written as .csv or .parquet.")
     try:
         yield write

@@ -288,10 +288,14 @@ def _check_sizes(parts: Parts, num_rows: int) -> None:
     for name, share in parts.shares.items():
         if share > 0 and len(getattr(parts, name)) == 0:
             raise DataError(
-                f"Too few rows to split: with {num_rows} row(s) that have a target, "
-                f"no row is left for {name}. Give more rows, at least 3 of a class, or "
-                f"do without: --set split.{name}=0."
+                f"Too few rows to split: of {num_rows} rows with a target none is left "
+                f"for {name}. Give more rows, at least 3 of a class{_way_out(name)}."
             )
+
+
+def _way_out(name: str) -> str:
+    is_needed = name == "validation"  # the best epoch is chosen on it
+    return "" if is_needed else f", or do without: --set split.{name}=0"
 
 
 def _tell_fallback(num_distinct: int, num_rows: int) -> None:
@@ -317,7 +321,7 @@ def _tell_untested(
     if len(untested):
         warn(
             "classes_untested",
-            f"{len(untested)} class(es) have one distinct row: it is trained on, "
-            "so the test rows say nothing about them. Give more rows of them.",
+            f"Classes with a single distinct row, which is trained on: {len(untested)}. "
+            "The test rows say nothing about them. Give more rows of them.",
             classes=untested.tolist(),
         )

@@ -58,7 +58,7 @@ class Cells:
         return self.connection.execute(sql).fetchall()
 
     def arrow(self, sql: str) -> pa.Table:
-        return self.connection.execute(sql).to_arrow_table()
+        return self.connection.sql(sql).to_arrow_table()
 
     def counts(self, name: str, *, limit: int | None = None) -> pa.Table:
         """Present values of a column (`value`), most frequent first, and their rows

@@ -47,10 +47,15 @@ def metrics_table(
     others = dict(baselines or {})
     rows = []
     for name, score in scores.items():
-        interval = f"{_cell(score.get('low'))} to {_cell(score.get('high'))}"
         beside = [values.get(name) for values in others.values()]
-        rows.append([name, score.get("value"), interval, *beside])
+        rows.append([name, score.get("value"), _interval(score), *beside])
     table(rows, ["metric", "test" if others else "value", "95 % interval", *others])
+
+
+def _interval(score: Mapping[str, float | None]) -> str:
+    """Nothing where a metric is undefined, as AUC on rows of one class."""
+    low, high = score.get("low"), score.get("high")
+    return "" if low is None or high is None else f"{_cell(low)} to {_cell(high)}"
 
 
 def run_summary(run: Any) -> None:
@@ -61,7 +66,10 @@ def run_summary(run: Any) -> None:
     sentence = run.metrics.get("verdict", {}).get("sentence")
     if sentence:
         print(f"\n{sentence}\n")
-    metrics_table(run.metrics["test"], run.metrics.get("baselines"))
+    if run.metrics.get("test"):
+        metrics_table(run.metrics["test"], run.metrics.get("baselines"))
+    else:
+        print("No test rows, so nothing tells how good the model is on new data.")
     events = read_events(folder.events)
     count = sum(event.severity == "warning" for event in events)
     if count:

@@ -59,11 +59,13 @@ CASES = {
     ),
     "numeric, formatted, with a text for missing": (
         column("numeric", format="formatted", missing_values=["$9"]),
-        pa.array(["$9", "$8", " $9 ", "9"]),
+        pa.array(["$9", "$8", " $9 "]),
+        pa.array(["9"]),
     ),
     "datetime, with a day for missing": (
         column("datetime", format="ymd", missing_values=["1900-01-01"]),
-        pa.array(["1900-01-01", "2020-02-29", " 1900-01-01"]),
+        pa.array(["1900-01-01", "2020-02-29"]),
+        pa.array([" 1900-01-01"]),
     ),
     "numeric, formatted": (
         column("numeric", format="formatted", missing_values=["n/a"]),
@@ -216,7 +218,7 @@ def numbers_of(case):
 
 def test_a_number_that_stands_for_missing_does_so_in_the_model_too():
     sentinel = column("numeric", "float32", "float", missing_values=["-999", "NA"])
-    case = Tiny(sentinel, pa.array([-999.0, 2.0]))
+    case = Tiny(sentinel, pa.array([-999.0]), pa.array([2.0]))
     outputs = case.of_model(np.array([-999, 2], "float32"))
     np.testing.assert_array_equal(case.arrays["numbers"], [[np.nan], [2]])
     np.testing.assert_array_equal(outputs["numbers"], [[np.nan], [2]])
