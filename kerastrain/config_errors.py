@@ -27,9 +27,14 @@ def first_problem(
         return type(cause)(f"{prefix}: {cause}")
     # A value of several allowed types has one error for each of them.
     same = [e for e in others if _place(model, e["loc"]) == place]
-    texts = [e["msg"].removeprefix("Value error, ") for e in [first, *same]]
+    texts = [_text(e["msg"], is_first=e is first) for e in [first, *same]]
     shown = "" if first["type"] == "missing" or cause else f", got {first['input']!r}"
     return ConfigError(f"{prefix}: {' or '.join(dict.fromkeys(texts))}{shown}.")
+
+
+def _text(message: str, *, is_first: bool) -> str:
+    message = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return message if is_first else message.removeprefix("Input should be ")
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -196,6 +196,7 @@ def refuse_first(
     raise SchemaError(
         f"column '{column.name}' in {where}, row {first_row + position + 1}: "
         f"expected {expected}, got {str(array[position].as_py())[:60]!r}. "
-        "Add it to missing_values, or declare the column categorical: "
-        f"--column {column.name}=categorical"
+        "Mend it or leave it empty; or train with it as a missing value "
+        f"(columns: {{{column.name}: {{missing_values: [...]}}}}), or with the column "
+        f"as categories: --column {column.name}=categorical"
     )

@@ -11,7 +11,7 @@ from rich.text import Text
 from kerastrain.errors import ConfigError
 from kerastrain.events import Event, log
 
-__all__ = ["ConsoleProgress", "Progress", "make_progress"]
+__all__ = ["ConsoleProgress", "Progress", "WarningLines", "make_progress"]
 
 LINES_PER_TRAINING = 10  # in a log file
 
@@ -45,6 +45,15 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class WarningLines(Progress):
+    """Warnings on stderr, as lines of their own, and nothing else."""
+
+    def on_event(self, event: Event) -> None:
+        if event.severity == "warning":
+            line = Text(f"warning: {event.message}", style="yellow")
+            Console(stderr=True, highlight=False).print(line, soft_wrap=True)
 
 
 class ConsoleProgress(Progress):

@@ -23,7 +23,12 @@ def atomic(path: Path) -> Iterator[Path]:
     The temporary name keeps the ending, because Keras goes by it. After an error or a
     kill `path` is what it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot make the folder {path.parent}: {error.strerror}."
+        ) from None
     temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
     replaced = path.with_name(f".{os.getpid()}.old.{path.name}")
     _delete(temporary)  # of a killed process that had the same number
@@ -121,7 +126,10 @@ class RunFolder:
         """
         try:
             path = _made(Path(out).expanduser()) if out else _new_path(name)
-            has_files = any(path.iterdir())
+            self = cls(path)
+            has_files = any(place != self.events for place in path.iterdir())
+            if not has_files:  # what a refused configuration leaves may be replaced
+                self.events.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"Cannot make the run folder {error.filename}: {error.strerror}."
@@ -131,7 +139,7 @@ class RunFolder:
                 f"The run folder {path} is not empty. "
                 "Name another with --out, or delete it."
             )
-        return cls(path)
+        return self
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":

@@ -59,7 +59,7 @@ def test_a_resolved_configuration_holds_the_options_that_were_not_given():
         (
             {"fit": {"epochs": 0}},
             "configuration: fit.epochs: Input should be greater than or equal to 1 or "
-            "Input should be 'auto', got 0.",
+            "'auto', got 0.",
         ),
         ({"fit": {"epochs": "many"}}, "fit.epochs: Input should be a valid integer"),
         ({"fit": 3}, "configuration: fit: "),

@@ -204,9 +204,8 @@ def test_too_few_rows_are_refused(num_rows, strata, empty):
     with pytest.raises(DataError) as caught:
         made(np.arange(num_rows), strata)
     assert str(caught.value) == (
-        f"Too few rows to split: with {num_rows} row(s) that have a target, no row is "
-        f"left for {empty}. Give more rows, at least 3 of a class, or do without: "
-        f"--set split.{empty}=0."
+        f"Too few rows to split: of {num_rows} rows with a target none is left for "
+        f"{empty}. Give more rows, at least 3 of a class."
     )
 
 

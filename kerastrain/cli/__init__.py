@@ -5,6 +5,7 @@ configuration cost no TensorFlow.
 """
 
 import contextlib
+import errno
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,17 @@ from kerastrain.errors import KerastrainError
 __all__ = ["main"]
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
+# What the machine refuses, and the user can mend; any other OSError is a bug of ours.
+REFUSED = {
+    errno.EACCES: "may not be written or read",
+    errno.EPERM: "may not be written or read",
+    errno.EROFS: "lies on a disk that is read-only",
+    errno.ENOSPC: "does not fit on the disk",
+    errno.EDQUOT: "does not fit in the quota of the disk",
+    errno.ENAMETOOLONG: "has too long a name",
+    errno.ENOTDIR: "lies in something that is no folder",
+    errno.EISDIR: "is a folder",
+}
 
 app = typer.Typer(
     name="kerastrain",
@@ -100,6 +112,9 @@ def _told(error: Exception) -> int:
         return _fail(str(error), error.exit_code)
     if isinstance(error, typer.exceptions.TyperException):
         return _fail(error.format_message().rstrip(".") + f".{_hint(error)}", 2)
+    if isinstance(error, OSError) and error.errno in REFUSED:
+        place = error.filename or "A file"
+        return _fail(f"{place} {REFUSED[error.errno]}: {error.strerror}.", 2)
     raise error
 
 

@@ -120,11 +120,11 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
 
 def _run(config: Any, quiet: bool) -> None:
     from kerastrain.cli.show import run_summary
-    from kerastrain.progress import make_progress
+    from kerastrain.progress import ConsoleProgress, WarningLines
 
     if not quiet and sys.stderr.isatty():
         print("start", end="\r", file=sys.stderr, flush=True)  # TensorFlow takes 6 s
     stage = load_stage("run")
-    with make_progress(not quiet) as progress:
+    with WarningLines() if quiet else ConsoleProgress() as progress:
         run = stage.train(config, progress=progress)
     run_summary(run)
