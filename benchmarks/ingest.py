@@ -65,13 +65,13 @@ def write_csv(path: Path, num_rows: int) -> None:
 
 
 def ours(path: Path, *, with_profile: bool = True) -> Callable[[], int]:
-    from kerastrain.config import FeaturesConfig, ObjectiveConfig
+    from kerastrain.config import FeaturesConfig
+    from kerastrain.features import Front
     from kerastrain.ingest import ArrayStore, ingest
-    from kerastrain.prepare import prepare
+    from kerastrain.pipeline import encode
     from kerastrain.profile import profile
     from kerastrain.schema import Schema
     from kerastrain.source import open_source
-    from kerastrain.split import Parts
 
     saved = path.with_suffix(".json")
 
@@ -84,12 +84,10 @@ def ours(path: Path, *, with_profile: bool = True) -> Callable[[], int]:
         store = ArrayStore()
         table = ingest([source], schema, store)
         rows = np.arange(table.num_rows)
-        prepared = prepare(
-            table, schema, schema.target, Parts(rows, rows[:0], rows[:0]), store,
-            features=FeaturesConfig(), objective=ObjectiveConfig(),
-        )  # fmt: skip
+        values = {name: texts.train_values(rows) for name, texts in table.texts.items()}
+        arrays = encode(Front(schema, values, FeaturesConfig()), table, store)
         saved.write_text(schema.model_dump_json())
-        return len(prepared.train)
+        return len(arrays["numbers"])
 
     return run
 

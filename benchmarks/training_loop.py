@@ -4,8 +4,9 @@
     python benchmarks/training_loop.py --rows 50000 --batch-size 256 --epochs 4
 
 Each contender runs in a process of its own, in turn, `--rounds` times. The first epoch
-of a process, which traces, is kept apart; compared are medians of the others. All
-train the core behind the cut on the same rows, in a new order each epoch:
+of a process, which traces, is kept apart; compared are medians of the others. CPU
+seconds are those of all threads: where other work shares the machine they say more.
+All train the core behind the cut on the same rows, in a new order each epoch:
 
 * ours: `KerasLearner.fit`, with its validation on 1,000 rows;
 * arrays: `keras.Model.fit(shuffle=True)` on the already encoded NumPy arrays;
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +37,6 @@ SIZES = (2, 3, 5, 8, 12, 20, 50, 100, 500, 2000)
 NUMBERS = [f"number_{i}" for i in range(20)]
 CATEGORIES = [f"category_{i}" for i in range(len(SIZES))]
 NUM_GAPPY = 5  # columns of numbers with 10 % missing
-SHUFFLE_ROWS = 10_000
 NUM_VALIDATION = 1_000
 
 
@@ -48,10 +49,12 @@ class Data:
     y: np.ndarray
 
     @property
-    def texts(self) -> list[np.ndarray]:
-        """Each category as texts, objects `(rows,)`."""
+    def columns(self) -> dict[str, np.ndarray]:
+        """Each number as float32 `(rows,)`, each category as texts `(rows,)`."""
         words = [np.array(vocabulary(size), dtype=object) for size in SIZES]
-        return [w[codes] for w, codes in zip(words, self.codes.T, strict=True)]
+        texts = [w[codes] for w, codes in zip(words, self.codes.T, strict=True)]
+        numbers = dict(zip(NUMBERS, self.numbers.T, strict=True))
+        return numbers | dict(zip(CATEGORIES, texts, strict=True))
 
 
 def make_data(num_rows: int) -> Data:
@@ -72,8 +75,9 @@ def vocabulary(size: int) -> list[str]:
 # --- contenders: each fits and calls `watch` at the end of an epoch ----------------
 
 
-def fit_ours(data: Data, options: argparse.Namespace, watch: Callable) -> None:
-    from kerastrain.config import FeaturesConfig, ObjectiveConfig, RunConfig
+def prepared(data: Data, options: argparse.Namespace, watch: Callable) -> tuple:
+    """Our learner before `fit`, and its encoded rows."""
+    from kerastrain.config import RunConfig
     from kerastrain.ingest import ArrayStore, ingest
     from kerastrain.learner import KerasLearner, TrainingPlan
     from kerastrain.prepare import prepare
@@ -82,55 +86,30 @@ def fit_ours(data: Data, options: argparse.Namespace, watch: Callable) -> None:
     from kerastrain.source import open_source
     from kerastrain.split import Parts
 
-    config = RunConfig(target="y")
-    fit = config.fit.model_copy(
-        update={
-            "batch_size": options.batch_size,
-            "epochs": options.epochs,
-            "patience": None,
-            "steps_per_call": options.steps_per_call,
-        }
-    )
-    columns = dict(zip(NUMBERS, data.numbers.T, strict=True))
-    columns |= dict(zip(CATEGORIES, data.texts, strict=True))
-    source = open_source(pd.DataFrame(columns | {"y": data.y}))
+    wanted = {"batch_size": options.batch_size, "epochs": options.epochs}
+    network = {"name": "mlp", "widths": options.widths}
+    config = RunConfig(target="y", fit=wanted, model=network)
+    source = open_source(pd.DataFrame(data.columns | {"y": data.y}))
     schema = profile(source, target="y")
     store = ArrayStore()
     table = ingest([source], schema, store)
-    rows = np.arange(len(data.y))
-    parts = Parts(rows, rows[:NUM_VALIDATION], rows[:0], 0)
+    every = np.arange(len(data.y))
+    parts = Parts(every, every[:NUM_VALIDATION], every[:0])
     with runtime(config.runtime, seed=0) as devices:
-        prepared = prepare(
-            table, schema, schema.target, parts, store,
-            features=FeaturesConfig(), objective=ObjectiveConfig(),
-        )  # fmt: skip
+        rows = prepare(table, schema, parts, store, config)
         plan = TrainingPlan(
-            fit, config.optimizer, config.schedule, devices, 0, store, [watch]
+            config.fit, config.optimizer, config.schedule, devices, 0, store, [watch]
         )
-        learner = KerasLearner(prepared, config.model, plan)
-        learner.fit(prepared.train, prepared.validation)
+        return KerasLearner(rows, config.model, plan), rows
 
 
-def keras_model(data: Data, options: argparse.Namespace) -> tuple:
-    """Prefix and compiled core of our default network, in plain Keras."""
+def compiled(learner: Any, data: Data, options: argparse.Namespace) -> tuple:
+    """Prefix and core of the same network, the core compiled as any Keras model."""
     import keras
 
-    from kerastrain.features import Features, NumberStatistics
-    from kerastrain.models.mlp import mlp
     from kerastrain.pipeline import cut
 
-    inputs = {
-        "numbers": keras.Input((len(NUMBERS),), name="numbers"),
-        "codes": keras.Input((len(SIZES),), name="codes", dtype="int32"),
-    }
-    clean = [keras.layers.Identity(dtype=x.dtype)(x) for x in inputs.values()]
-    sizes = tuple(size + 2 for size in SIZES)
-    described = NumberStatistics.of(data.numbers, np.arange(len(data.y)))
-    features = Features(
-        inputs, *clean, tuple(NUMBERS), tuple(CATEGORIES), sizes, described, 1
-    )
-    logits = keras.layers.Dense(1)(mlp(features))
-    prefix, core = cut(keras.Model(inputs, logits))
+    prefix, core = cut(learner.numeric)
     steps = -(-len(data.y) // options.batch_size) * options.epochs
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     core.compile(
@@ -140,10 +119,19 @@ def keras_model(data: Data, options: argparse.Namespace) -> tuple:
     return prefix, core
 
 
+def fit_ours(data: Data, options: argparse.Namespace, watch: Callable) -> None:
+    from kerastrain.config import RuntimeConfig
+    from kerastrain.runtime import runtime
+
+    learner, rows = prepared(data, options, watch)
+    with runtime(RuntimeConfig(), seed=0):
+        learner.fit(rows.train, rows.validation)
+
+
 def fit_arrays(data: Data, options: argparse.Namespace, watch: Callable) -> None:
-    prefix, core = keras_model(data, options)
-    raw = {"numbers": data.numbers, "codes": data.codes + 1}
-    encoded = prefix.predict(raw, batch_size=65_536, verbose=0)
+    learner, rows = prepared(data, options, watch)
+    prefix, core = compiled(learner, data, options)
+    encoded = prefix.predict(dict(rows.train.inputs), batch_size=65_536, verbose=0)
     core.fit(
         list(encoded.values()),
         data.y[:, None],
@@ -161,7 +149,7 @@ def fit_tf_data(
     import keras
     import tensorflow as tf
 
-    prefix, core = keras_model(data, options)
+    prefix, core = compiled(prepared(data, options, watch)[0], data, options)
     lookups = [keras.layers.StringLookup(vocabulary=vocabulary(n)) for n in SIZES]
 
     def encode(row: dict, y: tf.Tensor) -> tuple:
@@ -174,87 +162,95 @@ def fit_tf_data(
         raw = {"numbers": numbers, "codes": tf.cast(tf.stack(codes, axis=1), "int32")}
         return tuple(prefix(raw).values()), y
 
-    columns = dict(zip(NUMBERS, data.numbers.T, strict=True))
-    columns |= dict(zip(CATEGORIES, data.texts, strict=True))
+    columns = data.columns
     if kind == "matrices":
-        columns = {"numbers": data.numbers, "texts": np.stack(data.texts, axis=1)}
+        texts = np.stack([columns[name] for name in CATEGORIES], axis=1)
+        columns = {"numbers": data.numbers, "texts": texts}
     rows = tf.data.Dataset.from_tensor_slices((columns, data.y[:, None]))
     if kind != "cached":
-        rows = rows.shuffle(SHUFFLE_ROWS)
+        rows = rows.shuffle(len(data.y))
     batches = rows.batch(options.batch_size)
     batches = batches.map(encode, num_parallel_calls=tf.data.AUTOTUNE)
     if kind == "cached":
         batches = batches.cache().shuffle(batches.cardinality())
     batches = batches.prefetch(tf.data.AUTOTUNE)
-    core.fit(batches, epochs=options.epochs, callbacks=[watch], verbose=0)
+    core.fit(
+        batches, epochs=options.epochs, callbacks=[watch], verbose=0, shuffle=False
+    )
 
 
 # --- measuring ---------------------------------------------------------------------
 
 
-def run_one(options: argparse.Namespace) -> list[float]:
-    """Seconds of each epoch of `options.only`."""
+def run_one(options: argparse.Namespace) -> list[list[float]]:
+    """Seconds and CPU seconds of each epoch of `options.only`."""
     import keras
 
     keras.utils.set_random_seed(0)
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
 
     def end(*_: object) -> None:
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
 
     watch = keras.callbacks.LambdaCallback(on_train_begin=end, on_epoch_end=end)
     data = make_data(options.rows)
-    kind = options.only.removeprefix("tf.data").strip()
     if options.only == "ours":
         fit_ours(data, options, watch)
     elif options.only == "arrays":
         fit_arrays(data, options, watch)
     else:
+        kind = options.only.removeprefix("tf.data").strip()
         fit_tf_data(data, options, watch, kind=kind or "columns")
-    return np.diff(ends).tolist()
+    return np.diff(ends, axis=0).tolist()
 
 
-def measure(name: str, arguments: list[str]) -> list[float]:
+def measure(name: str, arguments: list[str]) -> list[list[float]]:
     command = [sys.executable, __file__, *arguments, "--only", name]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=1_024)
-    parser.add_argument("--steps-per-call", type=int, default=32, help="ours only")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--contenders", nargs="+", choices=NAMES, default=NAMES)
-    parser.add_argument("--only", choices=NAMES, help=argparse.SUPPRESS)
-    return parser
+def show(runs: dict[str, list[list[list[float]]]], num_rows: int) -> None:
+    """A table of medians over all epochs but the first of each process."""
+    print(
+        "| contender | first epoch s | epoch s | CPU s | rows/s | s/ours | CPU/ours |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    base = None
+    for name, found in runs.items():
+        first = statistics.median(epochs[0][0] for epochs in found)
+        later = [epoch for epochs in found for epoch in epochs[1:]]
+        wall, cpu = np.median(later, axis=0)
+        base = base or (wall, cpu)
+        print(
+            f"| {name} | {first:.2f} | {wall:.2f} | {cpu:.2f} | {num_rows / wall:,.0f} "
+            f"| {wall / base[0]:.2f} | {cpu / base[1]:.2f} |"
+        )
 
 
 def main() -> None:
-    options = parser().parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--epochs", type=int, default=3, help="at least 2")
+    parser.add_argument("--batch-size", type=int, default=1_024)
+    parser.add_argument("--widths", type=int, nargs="*", default=(256, 256))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--contenders", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--only", choices=NAMES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.only:
         print(json.dumps(run_one(options)))
         return
-    epochs: dict[str, list[list[float]]] = {name: [] for name in options.contenders}
+    runs: dict[str, list[list[list[float]]]] = {name: [] for name in options.contenders}
     for _ in range(options.rounds):
-        for name, found in epochs.items():
+        for name, found in runs.items():
             found.append(measure(name, sys.argv[1:]))
-            print(f"{name}: {' '.join(f'{s:.2f}' for s in found[-1])}", flush=True)
-    print(f"\n{options.rows:,} rows, batch size {options.batch_size}\n")
-    print("| contender | first epoch s | epoch s | rows/s | times ours |")
-    print("|---|---|---|---|---|")
-    later = {
-        n: statistics.median(sum((e[1:] for e in f), [])) for n, f in epochs.items()
-    }
-    for name, found in epochs.items():
-        first = statistics.median(e[0] for e in found)
-        ratio = later[name] / later[options.contenders[0]]
-        rows_per_s = options.rows / later[name]
-        print(
-            f"| {name} | {first:.2f} | {later[name]:.2f} | {rows_per_s:,.0f} | {ratio:.2f} |"
-        )
+            print(f"{name}: {' '.join(f'{s:.2f}' for s, _ in found[-1])} s", flush=True)
+    print(
+        f"\n{options.rows:,} rows, batches of {options.batch_size}, hidden layers of "
+        f"{list(options.widths)}\n"
+    )
+    show(runs, options.rows)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,8 @@ def assess(
             "validation": len(data.validation),
             "test": len(data.test),
         },
-        "validation": evaluation.score(
-            task,
-            data.validation.targets,
-            learner.predict(data.validation),
-            weight=data.weight_of(data.validation),
+        "validation": learner.evaluate(
+            data.validation, weight=data.weight_of(data.validation)
         ),
     }
     if len(data.test):

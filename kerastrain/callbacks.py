@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from kerastrain.engine import Engine
-from kerastrain.errors import DivergenceError
+from kerastrain.errors import ConfigError, DivergenceError
 from kerastrain.evaluation import METRICS
 from kerastrain.events import note
 from kerastrain.objective import Objective
@@ -54,16 +54,29 @@ class Validate(keras.callbacks.Callback):
     Args:
         rows: validation rows as the engine takes them, targets encoded.
         targets: the same targets as metrics take them.
+        weight: of each of these rows in metrics, where class weights do not count.
+        monitor: a metric to score too, such as `val_f1`.
     """
 
     def __init__(
-        self, engine: Engine, rows: Rows, objective: Objective, targets: np.ndarray
+        self,
+        engine: Engine,
+        rows: Rows,
+        objective: Objective,
+        targets: np.ndarray,
+        *,
+        weight: np.ndarray | None = None,
+        monitor: str = "",
     ):
         super().__init__()
         self.engine = engine
         self.rows = rows
         self.objective = objective
         self.targets = targets
+        self.weight = weight if weight is not None and weight.any() else None
+        asked = monitor.removeprefix("val_")
+        known = METRICS[objective.task]
+        self.names = [*_WATCHED[objective.task], *([asked] if asked in known else [])]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start_s = time.perf_counter()
@@ -72,23 +85,20 @@ class Validate(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         outputs = self.engine.outputs_of(self.rows)
         losses = np.asarray(self.objective.row_loss()(self.rows.targets, outputs))
-        logs["val_loss"] = float(np.average(losses, weights=self._weights()))
+        weights = self.rows.weights if self.rows.weights.any() else None
+        logs["val_loss"] = float(np.average(losses, weights=weights))
         if np.isfinite(outputs).all():
             scores = self._scores(self.objective.outputs(outputs))
             logs.update({f"val_{name}": value for name, value in scores.items()})
-        logs["learning_rate"] = float(self.engine.optimizer.learning_rate)
+        rate = keras.ops.convert_to_numpy(self.engine.optimizer.learning_rate)
+        logs["learning_rate"] = float(rate)
         logs["epoch_s"] = time.perf_counter() - self._start_s
 
-    def _weights(self) -> np.ndarray | None:
-        return self.rows.weights if self.rows.weights.any() else None
-
     def _scores(self, prediction: np.ndarray) -> dict[str, float]:
-        task = self.objective.task
+        known = METRICS[self.objective.task]
         scores = {
-            name: METRICS[task][name].function(
-                self.targets, prediction, self._weights()
-            )
-            for name in _WATCHED[task]
+            name: known[name].function(self.targets, prediction, self.weight)
+            for name in self.names
         }
         return {name: value for name, value in scores.items() if math.isfinite(value)}
 
@@ -114,6 +124,9 @@ class BestWeights(keras.callbacks.EarlyStopping):
         monitor: name in the logs, such as `val_loss`.
         mode: `min` or `max`.
         patience: epochs without a better value before training stops; None never.
+
+    Raises:
+        ConfigError: an epoch has no such value; Keras would go on without a best one.
     """
 
     def __init__(self, monitor: str, mode: str, patience: int | None):
@@ -126,6 +139,13 @@ class BestWeights(keras.callbacks.EarlyStopping):
         self.is_better = False
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self.monitor not in (logs or {}):
+            name = self.monitor.removeprefix("val_")
+            raise ConfigError(
+                f"fit.monitor: {name} is not defined on the validation rows, as AUC is "
+                "not with one class. Monitor another (--set fit.monitor=loss), or give "
+                "more validation rows (--set split.validation=0.3)."
+            )
         before = self.best_epoch if self.best is not None else None
         super().on_epoch_end(epoch, logs)
         self.is_better = self.best_epoch == epoch and before != epoch
@@ -148,14 +168,25 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: where they lie.
         best: tells which epoch is the best so far; stands before this one.
+        whole: the model whose weights are written; it shares its layers with the one
+            that is fitted, and `load_weights` of a loaded run takes them.
         every: epochs between kept checkpoints; 0 for none but the best.
         keep: how many of those are kept.
     """
 
-    def __init__(self, folder: Path, best: BestWeights, *, every: int, keep: int):
+    def __init__(
+        self,
+        folder: Path,
+        best: BestWeights,
+        whole: keras.Model,
+        *,
+        every: int,
+        keep: int,
+    ):
         super().__init__()
         self.folder = folder
         self.best = best
+        self.whole = whole
         self.every = every
         self.keep = keep
 
@@ -169,7 +200,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self, name: str) -> None:
         with atomic(self.folder / f"{name}.weights.h5") as temporary:
-            self.model.save_weights(temporary)
+            self.whole.save_weights(temporary)
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -165,10 +165,17 @@ class FeaturesConfig(Part):
         max_vocabulary: most values of a categorical column that get a code of their
             own; the rest share one.
         min_count: a value seen in fewer train rows is rare; rare values share a code.
+            `auto` is one in a hundred train rows, but from 2 to 5.
     """
 
     max_vocabulary: int = Field(10_000, ge=1)
-    min_count: int = Field(2, ge=1)
+    min_count: Annotated[int, Field(ge=1)] | Auto = "auto"
+
+    def resolved(self, num_rows: int) -> Self:
+        """With `auto` as a number, for `num_rows` train rows."""
+        if self.min_count != "auto":
+            return self
+        return self.model_copy(update={"min_count": min(max(num_rows // 100, 2), 5)})
 
 
 class ObjectiveConfig(Part):

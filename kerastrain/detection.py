@@ -24,6 +24,7 @@ _TEXT_CHARS = 50.0
 # A text of many words with so few different values is a category all the same.
 _MAX_LONG_CATEGORIES = 100
 _MIN_DATE_SHARE = 0.5
+_DECIMAL_COMMA = r"[-+]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),[0-9]+"
 
 _REASONS = {
     "empty": "every value is missing",
@@ -50,6 +51,7 @@ def detect(
     column = _typed(name, stats, wish)
     _check_fit(cells, column, wish)
     column = _with_stats_as_read(cells, column)
+    _say_decimal_commas(column)
     if wish.type is None and not keep:
         reason = _why_ignored(name, column.stats, column.type)
         if reason is not None:
@@ -216,6 +218,20 @@ def _ignored(column: Column, reason: str) -> Column:
     )
     ignored = {"type": reason, "role": "ignored", "reason": _REASONS[reason]}
     return column.model_copy(update=ignored)
+
+
+def _say_decimal_commas(column: Column) -> None:
+    texts = [text for text, _ in column.stats.top]
+    if column.type != "categorical" or not texts:
+        return
+    if all(re.fullmatch(_DECIMAL_COMMA, text) for text in texts):
+        warn(
+            "decimal_commas",
+            f"Column '{column.name}' holds numbers with a decimal comma, such as "
+            f"'{texts[0]}', and they are read as categories. To use them as numbers, "
+            "write them with a point.",
+            column=column.name,
+        )
 
 
 def _say_what_was_read(column: Column, wish: ColumnConfig) -> None:

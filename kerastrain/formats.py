@@ -138,8 +138,12 @@ def matches(text: pa.StringArray, pattern: str) -> pa.BooleanArray:
     return pc.match_substring_regex(text, f"^(?:{pattern})$")
 
 
-def numbers(array: pa.Array, missing_values: Sequence[str] = ()) -> np.ndarray:
-    """Numbers, booleans or numeric text as float32, NaN for missing or infinite.
+def numbers(
+    array: pa.Array, missing_values: Sequence[str] = (), dtype: str = "float32"
+) -> np.ndarray:
+    """Numbers, booleans or numeric text as floats, NaN for missing or infinite.
+
+    What float32 takes for infinite counts so in float64 too.
 
     Raises:
         pyarrow.ArrowInvalid: a text is no number.
@@ -147,10 +151,10 @@ def numbers(array: pa.Array, missing_values: Sequence[str] = ()) -> np.ndarray:
     array = plain(array)
     if pa.types.is_string(array.type):
         array = as_text(array, missing_values).cast(pa.float64())
-        return _float32(array)
-    values = _float32(array.cast(pa.float64(), safe=False))
+        return _floats(array, dtype)
+    values = _floats(array.cast(pa.float64(), safe=False), dtype)
     for missing in missing_numbers(missing_values):
-        values[values == np.float32(missing)] = np.nan
+        values[values == np.dtype(dtype).type(missing)] = np.nan
     return values
 
 
@@ -159,20 +163,22 @@ def missing_numbers(missing_values: Sequence[str]) -> list[float]:
     return [float(text) for text in missing_values if re.fullmatch(NUMBER, text)]
 
 
-def _float32(array: pa.Array) -> np.ndarray:
+def _floats(array: pa.Array, dtype: str) -> np.ndarray:
+    values = array.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):  # beyond float32 is as good as infinite
-        values = array.to_numpy(zero_copy_only=False).astype("float32")
-    values[np.isinf(values)] = np.nan
-    return values
+        narrow = values.astype("float32")
+    kept = narrow if dtype == "float32" else values.astype(dtype)
+    kept[np.isinf(narrow)] = np.nan
+    return kept
 
 
-def formatted_numbers(text: pa.StringArray) -> np.ndarray:
-    """Values of texts that all match FORMATTED_NUMBER, as float32."""
+def formatted_numbers(text: pa.StringArray, dtype: str = "float32") -> np.ndarray:
+    """Values of texts that all match FORMATTED_NUMBER."""
     bare = pc.replace_substring_regex(text, FORMATTED_NUMBER_JUNK, "")
     values = bare.cast(pa.float64())
     sign = pc.if_else(pc.starts_with(text, "("), -1.0, 1.0)
     unit = pc.if_else(pc.match_substring(text, "%"), 0.01, 1.0)
-    return _float32(pc.multiply(pc.multiply(values, sign), unit))
+    return _floats(pc.multiply(pc.multiply(values, sign), unit), dtype)
 
 
 def refuse_first(
@@ -196,7 +202,6 @@ def refuse_first(
     raise SchemaError(
         f"column '{column.name}' in {where}, row {first_row + position + 1}: "
         f"expected {expected}, got {str(array[position].as_py())[:60]!r}. "
-        "Mend it or leave it empty; or train with it as a missing value "
-        f"(columns: {{{column.name}: {{missing_values: [...]}}}}), or with the column "
-        f"as categories: --column {column.name}=categorical"
+        "Mend it or leave it empty, or train with it among missing_values, or with "
+        f"--column {column.name}=categorical"
     )

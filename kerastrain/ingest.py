@@ -5,6 +5,8 @@ their column, so that everything after this stage handles a text once, however m
 rows hold it.
 """
 
+import contextlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +18,9 @@ import pyarrow as pa
 
 from kerastrain.columns import COLUMNS
 from kerastrain.encoded import TrainValues
-from kerastrain.errors import SchemaError, SourceError
+from kerastrain.errors import DataError, SchemaError, SourceError
 from kerastrain.events import warn
-from kerastrain.schema import Column, Schema, Target, no_such_column
+from kerastrain.schema import Column, Schema, Target, check_present
 from kerastrain.source import Source
 
 __all__ = ["ArrayStore", "Table", "Texts", "ingest"]
@@ -48,16 +50,34 @@ class ArrayStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.num_files += 1
         path = self.folder / f"{self.num_files:04d}.npy"
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        _reserve(path, size)
+        return array
 
     def remove_files(self) -> None:
         """Delete the files. Arrays over them stay readable while they are held."""
         if self.folder is None or not self.folder.is_dir():
             return
         for path in self.folder.glob("*.npy"):
-            path.unlink()
+            with contextlib.suppress(PermissionError):  # Windows: an array is held
+                path.unlink()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take the disk space now: a full disk would kill the process (SIGBUS) later."""
+    if not size or not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise DataError(
+                f"No room for {size / 1e9:.2g} GB of encoded rows in {path.parent}: "
+                f"{error.strerror}. Free some space, name another --out, or allow more "
+                "memory (--set runtime.memory=8GB)."
+            ) from None
 
 
 @dataclass
@@ -178,7 +198,8 @@ def ingest(sources: Sequence[Source], schema: Schema, store: ArrayStore) -> Tabl
         if column.role in ("feature", "target", "weight")
     ]
     for source in sources:
-        _check_columns(source, columns)
+        wanted = [column.name for column in columns]
+        check_present(wanted, source.schema.names, where=source.name)
     counts = [_count_rows(source, columns[0].name) for source in sources]
     table = _empty_table(columns, counts, store)
     first_row = 0
@@ -210,20 +231,6 @@ def _count_rows(source: Source, column: str) -> int:
     return sum(batch.num_rows for batch in source.scan([column]))
 
 
-def _check_columns(source: Source, wanted: list[Column]) -> None:
-    present = set(source.schema.names)
-    missing = [column.name for column in wanted if column.name not in present]
-    if len(missing) == 1:
-        raise no_such_column(missing[0], source.schema.names, where=source.name)
-    if missing:
-        names = ", ".join(f"'{name}'" for name in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise SchemaError(
-            f"{source.name} lacks {len(missing)} columns that the model needs: "
-            f"{names}{more}."
-        )
-
-
 def _empty_table(
     columns: Iterable[Column], counts: list[int], store: ArrayStore
 ) -> Table:
@@ -231,7 +238,8 @@ def _empty_table(
     table = Table(num_rows, {}, {}, num_rows_of=counts)
     for column in columns:
         if column.dtype == "float32":
-            table.numbers[column.name] = store.empty((num_rows,), "float32")
+            dtype = "float64" if column.role == "target" else "float32"
+            table.numbers[column.name] = store.empty((num_rows,), dtype)
         else:
             table.texts[column.name] = Texts(store.empty((num_rows,), "int32"))
     return table
@@ -282,6 +290,14 @@ def _target_values(
 
 def _weights(values: np.ndarray, column: Column) -> np.ndarray:
     weights = np.nan_to_num(np.asarray(values, "float32"), nan=0.0)
+    num_missing = int(np.isnan(values).sum())
+    if num_missing:
+        warn(
+            "missing_weights",
+            f"{num_missing:,} of {len(values):,} rows have no weight in "
+            f"'{column.name}' and count as rows of weight 0.",
+            rows=num_missing,
+        )
     if (weights < 0).any() or not weights.any():
         raise SchemaError(
             f"weight column '{column.name}': expected numbers of 0 and above, "

@@ -47,10 +47,17 @@ class Learner(ABC):
     def predict(self, rows: Rows) -> np.ndarray:
         """Probabilities `(rows, classes)` or values `(rows,)` of encoded rows."""
 
-    def evaluate(self, rows: Rows) -> dict[str, float | None]:
-        """Every metric of the task on encoded rows."""
+    def evaluate(
+        self, rows: Rows, *, weight: np.ndarray | None = None
+    ) -> dict[str, float | None]:
+        """Every metric of the task on encoded rows.
+
+        Args:
+            weight: of each of these rows; see `Prepared.weight_of`. The weights in
+                `rows` are those of training, where class weights count.
+        """
         return score(
-            self.objective.task, rows.targets, self.predict(rows), weight=rows.weights
+            self.objective.task, rows.targets, self.predict(rows), weight=weight
         )
 
     def save(self, path: Path) -> None:
@@ -69,7 +76,8 @@ class TrainingPlan:
 
     Args:
         callbacks: further Keras callbacks; they see validation metrics in the logs.
-        checkpoint: makes the callback that writes weights, given the best-weights one.
+        checkpoint: makes the callback that writes weights, given the best-weights one
+            and the whole model.
     """
 
     fit: FitConfig
@@ -99,6 +107,7 @@ class KerasLearner(Learner):
     def __init__(self, data: Prepared, config: ModelConfig, plan: TrainingPlan):
         front, objective = data.front, data.objective
         self.objective = objective
+        self.weight_of = data.weight_of
         self.plan = plan
         self.best_epoch = 0
         features = Features.of(front, data.statistics, objective.num_outputs)
@@ -121,6 +130,7 @@ class KerasLearner(Learner):
 
     def fit(self, train: Rows, validation: Rows) -> None:
         plan = self.plan
+        targets = validation.targets
         prefix, core = cut(self.numeric)
         train, validation = self._through(prefix, train, validation)
         blocks = Blocks(
@@ -148,11 +158,16 @@ class KerasLearner(Learner):
             callbacks=[
                 EpochOrder(blocks),
                 Validate(
-                    engine, validation, self.objective, self._raw_targets(validation)
+                    engine,
+                    validation,
+                    self.objective,
+                    targets,
+                    weight=self.weight_of(validation),
+                    monitor=monitor.name,
                 ),
                 StopOnNaN(),
                 best,
-                *([plan.checkpoint(best)] if plan.checkpoint else []),
+                *([plan.checkpoint(best, self.model)] if plan.checkpoint else []),
                 *schedule.callbacks,
                 *plan.callbacks,
             ],
@@ -173,11 +188,6 @@ class KerasLearner(Learner):
         )
         both = run_prefix(prefix, both, self.plan.store)
         return replace(both, index=train.index), replace(both, index=validation.index)
-
-    def _raw_targets(self, validation: Rows) -> np.ndarray:
-        if self.objective.task != "regression":
-            return validation.targets
-        return validation.targets * self.objective.std + self.objective.mean
 
     def _schedule(self, total_steps: int, monitor: Monitor) -> Schedule:
         config = self.plan.schedule

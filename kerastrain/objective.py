@@ -52,7 +52,9 @@ class Objective:
         mean, std = 0.0, 1.0
         if target.task == "regression":
             mean, std = float(train_targets.mean()), float(train_targets.std())
-        return cls(target.task, tuple(target.labels), loss, config, mean, std or 1.0)
+            if std <= 1e-12 * abs(mean):  # equal values: what is left is rounding
+                std = 1.0
+        return cls(target.task, tuple(target.labels), loss, config, mean, std)
 
     @property
     def num_outputs(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerastrain.config import RunConfig
+from kerastrain.errors import DataError
 from kerastrain.features import Front, NumberStatistics
 from kerastrain.ingest import ArrayStore, Table
 from kerastrain.objective import Objective
@@ -62,10 +63,23 @@ def prepare(
 
 
 def _training_weight(table: Table, task: Objective, train: np.ndarray) -> np.ndarray:
-    """User's weight times class weight, float32 `(rows,)`, both with mean 1."""
+    """User's weight times class weight, float32 `(rows,)`.
+
+    Both have mean 1 over the train rows; rows of weight 0 count as no rows, in this
+    mean as in the loss.
+
+    Raises:
+        DataError: no train row has a weight.
+    """
     weight = np.ones(table.num_rows, "float32")
     if table.weight is not None:
-        weight = table.weight / table.weight[train].mean(dtype="float64")
+        positive = table.weight[train][table.weight[train] > 0]
+        if not len(positive):
+            raise DataError(
+                "Every train row has weight 0: there is nothing to learn from. Give "
+                "more rows a weight, or draw another split (--set split.seed=1)."
+            )
+        weight = table.weight / positive.mean(dtype="float64")
     if task.labels and table.target is not None:
         weight = weight * task.class_weights(table.target[train])[table.target]
     return weight.astype("float32")

@@ -13,7 +13,7 @@ from kerastrain import environment
 from kerastrain.assessment import assess
 from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
-from kerastrain.errors import ConfigError
+from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note, recording
 from kerastrain.exports import EXPORTS
 from kerastrain.ingest import ArrayStore, Table, ingest
@@ -65,12 +65,14 @@ def train(
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
     if isinstance(data, RunConfig):
+        _refuse_beside(data, target=target, test=test, **settings)
         return run(data, progress=make_progress(progress))
     if (
         isinstance(data, dict)
         and target is None
         and isinstance(data.get("target"), str)
     ):
+        _refuse_beside(data, test=test)
         return run(parse_config({**data, **settings}), progress=make_progress(progress))
     named: dict[str, Any] = {"target": target} if target is not None else {}
     frames = {}
@@ -81,6 +83,16 @@ def train(
             frames[name] = value
     config = parse_config({**named, **settings})
     return run(config, frames=frames, progress=make_progress(progress))
+
+
+def _refuse_beside(data: Any, **arguments: Any) -> None:
+    """ConfigError for arguments that would have no effect."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"Beside a configuration ({type(data).__name__}), {', '.join(given)} would "
+            "have no effect: set them in it."
+        )
 
 
 def _is_address(value: Any) -> bool:
@@ -222,6 +234,11 @@ def _split(table: Table, target: Target, config: RunConfig) -> Parts:
         has_test=has_test,
     )
     if has_test:
+        if not present[num_rows:].any():
+            raise DataError(
+                f"No test row has a known value in '{target.name}', so nothing can be "
+                "tested. Check that column of the test file, or leave --test out."
+            )
         parts = parts.with_test(
             num_rows + np.flatnonzero(present[num_rows:]), table.num_rows
         )
@@ -250,6 +267,7 @@ def _resolved(
     update: dict[str, Any] = {
         "task": _target(schema).task,
         "fit": fit,
+        "features": config.features.resolved(len(parts.train)),
         "runtime": config.runtime.model_copy(update={"precision": precision}),
         "columns": config.columns | types,
     }
@@ -264,9 +282,9 @@ def _plan(
     folder: RunFolder,
     progress: Progress,
 ) -> TrainingPlan:
-    def checkpoints(best: BestWeights) -> Checkpoints:
+    def checkpoints(best: BestWeights, whole: keras.Model) -> Checkpoints:
         every, keep = config.fit.checkpoint_every, config.fit.keep_checkpoints
-        return Checkpoints(folder.checkpoints, best, every=every, keep=keep)
+        return Checkpoints(folder.checkpoints, best, whole, every=every, keep=keep)
 
     steps = -(-len(data.train) // int(config.fit.batch_size))
     resolved = config.model_dump(mode="json")

@@ -9,9 +9,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from kerastrain.errors import RunError, SchemaError, suggest
+from kerastrain.errors import RunError, SchemaError, listing, suggest
+from kerastrain.reserved import is_reserved
 
-__all__ = ["QUANTILES", "Column", "ColumnStats", "Schema", "Target", "input_names"]
+__all__ = [
+    "QUANTILES",
+    "Column",
+    "ColumnStats",
+    "Schema",
+    "Target",
+    "check_present",
+    "input_names",
+]
 
 Task = Literal["binary", "multiclass", "regression"]
 Storage = Literal["string", "integer", "float", "boolean", "timestamp", "other"]
@@ -153,6 +162,19 @@ def no_such_column(name: str, names: Iterable[str], *, where: str = "") -> Schem
     )
 
 
+def check_present(wanted: Iterable[str], names: Iterable[str], *, where: str) -> None:
+    """SchemaError for the columns in `wanted` that are not among `names`."""
+    names = list(names)
+    missing = [name for name in wanted if name not in names]
+    if len(missing) == 1:
+        raise no_such_column(missing[0], names, where=where)
+    if missing:
+        shown = listing((f"'{name}'" for name in missing), limit=5)
+        raise SchemaError(
+            f"{where} lacks {len(missing)} columns that the model needs: {shown}."
+        )
+
+
 def input_names(names: Iterable[str]) -> dict[str, str]:
     """Column name to model input name: letters, digits and underscores, unique.
 
@@ -180,6 +202,7 @@ def _plain(name: str) -> str:
     text = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
     text = text.encode("ascii", "ignore").decode()
     text = re.sub(r"\W+", "_", text).strip("_") or "column"
-    if keyword.iskeyword(text):  # a signature is called with keyword arguments
+    # A signature is called with keyword arguments.
+    if keyword.iskeyword(text) or is_reserved(text):
         return f"{text}_"
     return text if text[0].isalpha() else f"column_{text}"

@@ -23,7 +23,7 @@ from kerastrain.events import note
 from kerastrain.exports import EXPORTS
 from kerastrain.ingest import ArrayStore, ingest
 from kerastrain.parity import verify
-from kerastrain.schema import Schema, Target, no_such_column
+from kerastrain.schema import Schema, Target, check_present, no_such_column
 from kerastrain.source import Source, open_source
 from kerastrain.store import RunFolder, atomic, read_json
 
@@ -72,7 +72,7 @@ class Run:
         try:
             return keras.saving.load_model(self.folder.model, compile=False)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            text = str(error).strip().partition("\n")[0]
+            text = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
             raise RunError(
                 f"Cannot load {self.folder.model}: {text}. If the run used a network "
                 "or layers of your own, import their module first."
@@ -112,14 +112,16 @@ class Run:
             lambda columns: self.model(columns, training=False), input_signature=[spec]
         )
 
-    def predict(self, data: Any) -> pd.DataFrame:
+    def predict(self, data: Any, *, max_bad_rows: float = 0.0) -> pd.DataFrame:
         """`prediction`, and `probability_<label>` of each class, one row per row.
 
         Args:
             data: a pandas, polars or pyarrow table, or what `train` takes as data.
                 Columns are found by name; others than the model's are not looked at.
+            max_bad_rows: largest share of malformed lines that get no prediction; by
+                default none, because predictions then no longer match the lines.
         """
-        source = open_source(data, self.config.source)
+        source = self._source(data, max_bad_rows)
         batches = [frame for _, frame in self._predictions(source)]
         frame = (
             pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
@@ -129,7 +131,12 @@ class Run:
         return frame
 
     def predict_file(
-        self, data: Any, out: Path, *, id_column: str | None = None
+        self,
+        data: Any,
+        out: Path,
+        *,
+        id_column: str | None = None,
+        max_bad_rows: float = 0.0,
     ) -> int:
         """Predict a table of any size into a CSV or Parquet file, in its order of rows.
 
@@ -137,13 +144,20 @@ class Run:
             data: as for `predict`; read in batches.
             out: ends in `.csv` or `.parquet`; written whole or not at all.
             id_column: a column of `data` to copy in front.
+            max_bad_rows: as for `predict`.
 
         Returns:
             Number of rows.
         """
-        source = open_source(data, self.config.source)
+        source = self._source(data, max_bad_rows)
         if id_column is not None and id_column not in source.schema.names:
             raise no_such_column(id_column, source.schema.names, where=source.name)
+        empty = pa.Table.from_pandas(self._frame([], None), preserve_index=False)
+        if id_column in empty.column_names:
+            raise ConfigError(
+                f"The id column '{id_column}' has the name of a column of predictions. "
+                "Rename it in the data."
+            )
         num_rows = 0
         with atomic(Path(out)) as temporary, _table_writer(temporary) as write:
             for ids, frame in self._predictions(source, id_column):
@@ -153,8 +167,15 @@ class Run:
                 write(table)
                 num_rows += len(frame)
             if not num_rows:
-                write(pa.Table.from_pandas(self._frame([], None), preserve_index=False))
+                if id_column is not None:
+                    ids = pa.array([], source.schema.field(id_column).type)
+                    empty = empty.add_column(0, id_column, ids)
+                write(empty)
         return num_rows
+
+    def _source(self, data: Any, max_bad_rows: float) -> Source:
+        config = self.config.source
+        return open_source(data, config, max_bad_rows=max_bad_rows, trusted=False)
 
     def _predictions(
         self, source: Source, id_column: str | None = None
@@ -183,9 +204,7 @@ class Run:
 
     def _check_columns(self, source: Source) -> None:
         present, names = source.schema.names, [c.name for c in self.schema.features]
-        missing = [name for name in names if name not in present]
-        if missing:
-            raise no_such_column(missing[0], present, where=source.name)
+        check_present(names, present, where=source.name)
         known = {column.name for column in self.schema.columns}
         extra = [name for name in present if name not in known]
         if extra:
@@ -211,12 +230,15 @@ class Run:
 
     # --- scores, exports ------------------------------------------------------------
 
-    def evaluate(self, data: Any) -> dict[str, dict[str, float | None]]:
+    def evaluate(
+        self, data: Any, *, max_bad_rows: float = 0.001
+    ) -> dict[str, dict[str, float | None]]:
         """Every metric of the task on labelled data, with 95 % bootstrap intervals.
 
-        Rows without a target are left out and counted in an event.
+        Rows without a target are left out and counted in an event, and malformed lines
+        up to the share `max_bad_rows`.
         """
-        source = open_source(data, self.config.source)
+        source = self._source(data, max_bad_rows)
         table = ingest([source], self.schema, ArrayStore())
         rows = np.flatnonzero(table.has_target)
         if not len(rows):
@@ -224,8 +246,8 @@ class Run:
         if len(rows) < table.num_rows:
             note(
                 "rows_without_target",
-                f"{source.name}: {table.num_rows - len(rows)} rows without a known "
-                "target are left out.",
+                f"{source.name}: {table.num_rows - len(rows):,} of {table.num_rows:,} "
+                "rows have no known target and are left out.",
             )
         name = "prediction" if self.target.task == "regression" else "probabilities"
         outputs = []

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from kerastrain.config import SourceConfig
-from kerastrain.errors import SourceError, listing, suggest
+from kerastrain.errors import ConfigError, SourceError, listing, suggest
 from kerastrain.schema import no_such_column
 from kerastrain.sources import SOURCES
 
@@ -73,7 +73,11 @@ class Source(ABC):
 
 
 def open_source(
-    data: Any, config: SourceConfig | None = None, *, max_bad_rows: float = 0.001
+    data: Any,
+    config: SourceConfig | None = None,
+    *,
+    max_bad_rows: float = 0.001,
+    trusted: bool = True,
 ) -> Source:
     """The source for files or for a table in memory.
 
@@ -82,15 +86,22 @@ def open_source(
             a mapping of names to arrays. A source is given back as it is.
         config: the source and its options; `auto` goes by the type and the ending.
         max_bad_rows: largest share of malformed rows that is passed over.
+        trusted: False for a `config` read from a saved folder: a source of somebody's
+            own is then not imported.
 
     Raises:
         SourceError: nothing there, or nothing that can be read.
-        ConfigError: the source has no such option.
+        ConfigError: the source has no such option, or is not trusted.
     """
     if isinstance(data, Source):
         return data
     config = config or SourceConfig()
     name = _kind_of(data) if config.name == "auto" else config.name
+    if not trusted and name not in SOURCES:
+        raise ConfigError(
+            f"The run was trained on a foreign source, '{name}', which a saved "
+            "folder may not import. In Python, pass that source itself as data."
+        )
     options = SOURCES.check(name, config.options, path="source")
     return SOURCES.load(name)(data, max_bad_rows, **options)
 

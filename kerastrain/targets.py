@@ -200,7 +200,7 @@ def _check_classes(column: Column, num_classes: int, usable: int) -> None:
 
 
 def _numbers(column: Column) -> Column:
-    """The target of a regression is read here, not in the model: always float32."""
+    """The target of a regression is read by the ingest, not the model: never text."""
     return column.model_copy(update={"type": "numeric", "dtype": "float32"})
 
 

@@ -19,7 +19,7 @@ PACKAGE = Path(kerastrain.__file__).parent
 ORDER = {
     "words": """errors store events progress registry optimizers config_errors
         config_file columns exports models sources trackers config config_schema
-        schema""",
+        reserved schema""",
     "data": """source dialect sources.* split encoded formats layers parsing columns.*
         statistics detection leaks targets profile ingest features pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks

@@ -15,7 +15,7 @@ from kerastrain.callbacks import (
 )
 from kerastrain.config import ObjectiveConfig
 from kerastrain.engine import Engine
-from kerastrain.errors import DivergenceError
+from kerastrain.errors import ConfigError, DivergenceError
 from kerastrain.evaluation import score
 from kerastrain.events import recording
 from kerastrain.objective import Objective
@@ -74,8 +74,8 @@ def test_stopping_early_is_an_event():
 
 def test_the_best_and_the_last_few_checkpoints_are_kept(tmp_path):
     best = BestWeights("val_loss", "min", None)
-    keeper = Checkpoints(tmp_path, best, every=2, keep=2)
     model = tiny_model()
+    keeper = Checkpoints(tmp_path, best, model, every=2, keep=2)
     play([5, 4, 6, 7, 8, 9, 9], model, [best, keeper])
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
@@ -90,7 +90,7 @@ def test_the_best_and_the_last_few_checkpoints_are_kept(tmp_path):
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     best = BestWeights("val_loss", "min", None)
     model = tiny_model()
-    play([5], model, [best, Checkpoints(tmp_path, best, every=0, keep=1)])
+    play([5], model, [best, Checkpoints(tmp_path, best, model, every=0, keep=1)])
     before = (tmp_path / "best.weights.h5").read_bytes()
 
     def half_written(path):
@@ -99,7 +99,7 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "save_weights", half_written)
     with pytest.raises(OSError, match="disk full"):
-        play([1], model, [best, Checkpoints(tmp_path, best, every=0, keep=1)])
+        play([1], model, [best, Checkpoints(tmp_path, best, model, every=0, keep=1)])
     assert (tmp_path / "best.weights.h5").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["best.weights.h5"]
 
@@ -138,7 +138,9 @@ def test_validation_scores_are_those_of_the_evaluation(task):
     engine.prepare(keras.optimizers.SGD(0.25), objective.row_loss())
     weight = rng.uniform(0.5, 2, 60).astype("float32")
     rows = Rows({"x": x}, objective.encoded(targets), weight, np.arange(10, 60))
-    watch = Validate(engine, rows, objective, targets[10:])
+    watch = Validate(
+        engine, rows, objective, targets[10:], weight=weight[10:], monitor="val_mcc"
+    )
     logs = {}
     watch.on_epoch_begin(0)
     watch.on_epoch_end(0, logs)
@@ -148,9 +150,36 @@ def test_validation_scores_are_those_of_the_evaluation(task):
     for name in ("roc_auc", "accuracy", "rmse", "mae", "r2"):
         if name in scores and (task, name) != ("multiclass", "roc_auc"):
             assert logs[f"val_{name}"] == pytest.approx(scores[name])
+    if task == "binary":
+        assert logs["val_mcc"] == pytest.approx(scores["mcc"])
+    assert ("val_mcc" in logs) == (task == "binary")
     if task == "regression":
         expected = (scores["rmse"] / objective.std) ** 2
     else:
         expected = scores["log_loss"]
     assert logs["val_loss"] == pytest.approx(expected, rel=1e-5)
     assert logs["learning_rate"] == 0.25 and logs["epoch_s"] > 0
+
+
+def test_class_weights_count_in_the_loss_and_not_in_the_metrics():
+    targets = np.array([0, 0, 0, 1], "int32")
+    target = Target(name="t", task="binary", labels=["a", "b"])
+    objective = Objective.of(target, ObjectiveConfig(), targets)
+    inputs = keras.Input((1,))
+    engine = Engine(inputs, keras.layers.Identity()(inputs))
+    engine.prepare(keras.optimizers.SGD(0.25), objective.row_loss())
+    x = np.full((4, 1), -2.0, "float32")  # "a" for every row
+    weight = np.array([1, 1, 1, 9], "float32")
+    rows = Rows({"x": x}, targets, weight, np.arange(4))
+    watch = Validate(engine, rows, objective, targets)
+    logs = {}
+    watch.on_epoch_begin(0)
+    watch.on_epoch_end(0, logs)
+    assert logs["val_accuracy"] == 0.75
+    assert logs["val_loss"] == pytest.approx(0.126928 + 2 * 9 / 12, rel=1e-5)
+
+
+def test_a_metric_that_is_not_defined_cannot_choose_the_best_epoch():
+    message = r"^fit\.monitor: roc_auc is not defined on the validation rows"
+    with pytest.raises(ConfigError, match=message):
+        play([0.5], tiny_model(), [BestWeights("val_roc_auc", "max", 2)])

@@ -75,8 +75,12 @@ def test_a_resolved_configuration_holds_the_options_that_were_not_given():
             "configuration: split: validation + test must be below 1.",
         ),
         (
+            {"split": {"validation": 0}},
+            "configuration: split.validation: Input should be greater than 0, got 0.",
+        ),
+        (
             {"runtime": {"memory": "much"}},
-            "runtime.memory: expected a size such as 500MB or 2GiB or Input should",
+            "runtime.memory: expected a size such as 500MB or 2GiB or 'auto'",
         ),
         ({"runtime": {"memory": -1}}, "runtime.memory: Input should be greater than"),
         (

@@ -190,7 +190,9 @@ TWO_DEVICES = """
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
     import keras, numpy as np
-    from kerastrain.config import OptimizerConfig, RuntimeConfig
+    from kerastrain.callbacks import Validate
+    from kerastrain.config import ObjectiveConfig, OptimizerConfig, RuntimeConfig
+    from kerastrain.objective import Objective
     from kerastrain.engine import Engine, make_optimizer
     from kerastrain.pipeline import Blocks, Rows
     from kerastrain.runtime import runtime
@@ -220,11 +222,13 @@ TWO_DEVICES = """
             class Order(keras.callbacks.Callback):
                 def on_epoch_begin(self, epoch, logs=None):
                     blocks.epoch = epoch
+            task = Objective("regression", (), "mse", ObjectiveConfig())
             history = engine.fit(
                 engine.distributed(blocks), epochs=4, verbose=0, shuffle=False,
-                callbacks=[Order()],
+                callbacks=[Order(), Validate(engine, rows, task, y)],
             )
             outputs = engine.outputs_of(rows)
+            assert np.allclose(history.history["learning_rate"], 0.01)
             return devices.num_replicas, history.history["loss"], outputs[:, 0].tolist()
 
     result = {}
@@ -245,6 +249,7 @@ def two_devices():
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
+    assert "ran out of data" not in result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -128,8 +128,9 @@ def test_a_missing_value_that_is_a_number_counts_in_numbers_too():
 def test_a_word_among_numbers_is_named_with_its_row(format):
     column_ = column("numeric", dtype="float32", format=format)
     message = (
-        "column 'x' in shop.csv, row 1003: expected a number, got 'n/a'. Add it to "
-        "missing_values, or declare the column categorical: --column x=categorical"
+        "column 'x' in shop.csv, row 1003: expected a number, got 'n/a'. Mend it or "
+        "leave it empty, or train with it among missing_values, or with --column "
+        "x=categorical"
     )
     with pytest.raises(SchemaError, match=f"^{re.escape(message)}$"):
         to_input(column_, ["1", "", "n/a", "oops"], first_row=1000)

@@ -1,6 +1,8 @@
 """Rows to arrays: batches, sources one below the other, nulls, hashes, files."""
 
+import errno
 import itertools
+import os
 import re
 import struct
 
@@ -8,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kerastrain.errors import SchemaError, SourceError
+from kerastrain.errors import DataError, SchemaError, SourceError
 from kerastrain.events import recording
 from kerastrain.ingest import ArrayStore, Texts, ingest
 from kerastrain.profile import profile
@@ -170,7 +172,7 @@ def test_missing_columns_are_named(names, message):
 
 def test_of_many_missing_columns_five_are_named():
     schema = Schema(columns=[column(f"c{i}") for i in range(8)], num_rows=0)
-    with pytest.raises(SchemaError, match=r"lacks 8 .*'c0', .*'c4' and 3 more\.$"):
+    with pytest.raises(SchemaError, match=r"lacks 8 .*'c0', .*'c4' \(and 3 more\)\.$"):
         read(Batches(x=["a"]), schema=schema)
 
 
@@ -189,8 +191,9 @@ def test_a_wrong_value_is_told_with_its_row_in_its_own_source(batch_rows):
         batch_rows, name="b.csv", age=["1", " 2", "", "n/a", "x"], city=["a"] * 5
     )
     message = (
-        "column 'age' in b.csv, row 4: expected a number, got 'n/a'. Add it to "
-        "missing_values, or declare the column categorical: --column age=categorical"
+        "column 'age' in b.csv, row 4: expected a number, got 'n/a'. Mend it or "
+        "leave it empty, or train with it among missing_values, or with --column "
+        "age=categorical"
     )
     with pytest.raises(SchemaError, match=f"^{re.escape(message)}$"):
         read(fine, wrong)
@@ -246,8 +249,23 @@ def weighted(values):
     return read(Batches(age=[0.0] * len(values), w=values), schema=schema)
 
 
+def test_a_target_of_numbers_keeps_the_digits_that_float32_drops():
+    target = column("y", "numeric", "float32", role="target")
+    schema = Schema(
+        columns=[AGE, target], num_rows=0, target=Target(name="y", task="regression")
+    )
+    values = [1e9 + 1, 0.1, 1e39, None]
+    table = read(Batches(age=[0.0] * 4, y=values), schema=schema)
+    assert table.target.dtype == "float64"
+    assert table.target[:2].tolist() == values[:2]
+    assert np.isnan(table.target[2:]).all()
+
+
 def test_weights_leave_the_features_and_missing_ones_count_as_0():
-    table = weighted([0.5, None, 2.0, np.inf])
+    with recording() as recorder:
+        table = weighted([0.5, None, 2.0, np.inf])
+    (event,) = recorder.events
+    assert event.message.startswith("2 of 4 rows have no weight in 'w' and count as")
     assert table.weight.tolist() == [0.5, 0, 2, 0]
     assert table.weight.dtype == "float32"
     assert [*table.numbers] == ["age"]
@@ -331,6 +349,16 @@ def test_arrays_beyond_the_budget_are_files_with_the_same_content(tmp_path):
     assert table.texts["city"].positions.tolist() == [0, 1, 1, 0, 2, 3, 4, 1, 0]
 
 
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    store = ArrayStore(tmp_path, budget_bytes=0)
+    with pytest.raises(DataError, match="^No room for 4 GB .*: No space left on dev"):
+        store.empty((10**9,), "float32")
+
+
 def test_the_store_deletes_nothing_but_its_arrays(tmp_path):
     store = ArrayStore(tmp_path, budget_bytes=0)
     (tmp_path / "mine.txt").write_text("")
@@ -351,3 +379,14 @@ def test_an_empty_array_can_be_a_file_too(dtype, tmp_path):
     store = ArrayStore(tmp_path, 0)
     store.empty((1,), dtype)
     assert store.empty((0, 3), dtype).shape == (0, 3)
+
+
+def test_a_file_that_is_held_does_not_end_a_run(tmp_path, monkeypatch):
+    def held(path):
+        raise PermissionError(13, "The process cannot access the file")
+
+    store = ArrayStore(tmp_path / "arrays", budget_bytes=0)
+    store.empty((2, 3), "float32")
+    monkeypatch.setattr("pathlib.Path.unlink", held)
+    store.remove_files()
+    assert len([*store.folder.iterdir()]) == 1

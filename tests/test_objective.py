@@ -163,6 +163,13 @@ def test_a_constant_target_is_told_without_dividing_by_zero():
     assert goal.outputs(np.zeros((2, 1), "float32")).tolist() == [7, 7]
 
 
+def test_equal_targets_have_no_spread_though_their_mean_is_rounded():
+    targets = np.full(7, 0.1)
+    assert targets.std() > 0, "rounding alone"
+    goal = objective("regression", targets)
+    assert goal.encoded(np.array([1.1])).tolist() == pytest.approx([1])
+
+
 @classes
 def test_classes_are_encoded_as_they_are(task):
     encoded = objective(task).encoded(np.array([1, 0, -1]))

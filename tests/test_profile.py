@@ -13,6 +13,7 @@ from kerastrain.errors import ConfigError, DataError, SchemaError, UnknownName
 from kerastrain.events import recording
 from kerastrain.profile import profile, summary_rows
 from kerastrain.source import Source
+from kerastrain.sources.frame import FrameSource
 
 RNG = np.random.default_rng(0)
 NUM_ROWS = 120
@@ -373,3 +374,14 @@ def test_profile_and_column_types_load_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
+
+
+def test_numbers_with_a_decimal_comma_are_warned_of():
+    texts = [f"1.{i:03},{i % 7}5" if i % 3 else f"-{i},5" for i in range(60)]
+    with recording(listen=lambda event: None) as recorder:
+        profile(FrameSource({"price": texts, "code": ["a,1", "b,2"] * 30}))
+    events = {e.code: e.message for e in recorder.events}
+    assert (
+        "Column 'price' holds numbers with a decimal comma" in events["decimal_commas"]
+    )
+    assert "'code'" not in events["decimal_commas"]

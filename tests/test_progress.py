@@ -7,7 +7,13 @@ from rich.console import Console
 
 from kerastrain.errors import ConfigError
 from kerastrain.events import Event
-from kerastrain.progress import ConsoleProgress, Progress, _duration, make_progress
+from kerastrain.progress import (
+    ConsoleProgress,
+    Progress,
+    WarningLines,
+    _duration,
+    make_progress,
+)
 
 
 def shown(*, is_terminal=False, width=100):
@@ -138,3 +144,11 @@ def test_make_progress_passes_a_display_through_and_refuses_others():
 )
 def test_durations_are_short(seconds, text):
     assert _duration(seconds) == text
+
+
+def test_quiet_prints_warnings_alone(capsys):
+    with WarningLines() as progress:
+        progress.on_stage("train")
+        progress.on_event(Event("rare", "A class [red] is rare.", "warning"))
+        progress.on_event(Event("task", "The task is binary."))
+    assert capsys.readouterr().err == "warning: A class [red] is rare.\n"

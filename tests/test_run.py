@@ -10,8 +10,18 @@ import pandas as pd
 import pytest
 
 import kerastrain
-from kerastrain.errors import ConfigError, DivergenceError, ParityError, RunError
+from kerastrain.config import RunConfig
+from kerastrain.errors import (
+    ConfigError,
+    DataError,
+    DivergenceError,
+    ParityError,
+    RunError,
+    SchemaError,
+    SourceError,
+)
 from kerastrain.events import read_events
+from kerastrain.serving import Run
 from kerastrain.split import Parts
 
 PENGUINS = Path(__file__).parent.parent / "examples" / "data" / "penguins.csv"
@@ -211,6 +221,43 @@ def test_test_rows_of_ones_own_are_the_test_rows(frame, tmp_path):
     assert scores["accuracy"]["value"] == run.metrics["test"]["accuracy"]["value"]
 
 
+def test_a_checkpoint_fits_the_model_of_the_run(run, frame):
+    before = run.predict(frame)
+    model = kerastrain.load(run.folder.path).model
+    model.load_weights(run.folder.checkpoints / "best.weights.h5")
+    pd.testing.assert_frame_equal(Run(run.folder, model).predict(frame), before)
+
+
+def test_an_id_column_goes_in_front_also_of_no_rows(run, frame, tmp_path):
+    out = tmp_path / "ids.csv"
+    for table in (frame[:3], frame[:0]):
+        assert run.predict_file(table, out, id_column="island") == len(table)
+        written = pd.read_csv(out)
+        assert [*written][:2] == ["island", "prediction"]
+        assert [*written["island"]] == [*table["island"]]
+
+
+def test_an_id_column_may_not_be_taken_for_a_prediction(run, frame, tmp_path):
+    table = frame.assign(prediction=1)
+    with pytest.raises(ConfigError, match="^The id column 'prediction' has the name"):
+        run.predict_file(table, tmp_path / "x.csv", id_column="prediction")
+
+
+def test_test_rows_without_a_known_target_are_refused(frame, tmp_path):
+    unknown = frame.iloc[:20].assign(species="Yeti")
+    with pytest.raises(DataError, match="^No test row has a known value in 'species'"):
+        kerastrain.train(frame, "species", test=unknown, out=str(tmp_path / "x"))
+
+
+def test_arguments_beside_a_configuration_are_refused():
+    config = RunConfig(data="x.csv", target="y")
+    message = r"Beside a configuration \(RunConfig\), target, seed would have no effect"
+    with pytest.raises(ConfigError, match=message):
+        kerastrain.train(config, "z", seed=1)
+    with pytest.raises(ConfigError, match=r"\(dict\), test would have no effect"):
+        kerastrain.train({"data": "x.csv", "target": "y"}, test="y.csv")
+
+
 def test_a_regression_gives_numbers_in_the_unit_of_its_target(frame, tmp_path):
     heavy = frame.dropna(subset=["body_mass_g"])
     run = kerastrain.train(
@@ -286,3 +333,23 @@ def test_a_network_of_ones_own_goes_the_whole_way(tmp_path, monkeypatch):
 def test_a_run_shows_itself_in_a_notebook(run):
     card = run._repr_html_()
     assert "species" in card and "<script" not in card
+
+
+def test_predictions_match_the_lines_unless_malformed_ones_may_be_left_out(
+    run, frame, tmp_path
+):
+    lines = PENGUINS.read_text().splitlines()
+    path, out = tmp_path / "new.csv", tmp_path / "OUT.CSV"
+    path.write_text("\n".join([*lines[:5], "1,2", *lines[5:9]]) + "\n")
+    with pytest.raises(SourceError, match="new.csv line 6"):
+        run.predict_file(str(path), out)
+    assert not out.exists()
+    with pytest.warns(UserWarning, match="bad_rows|malformed"):
+        assert run.predict_file(str(path), out, max_bad_rows=0.5) == 8
+
+
+def test_all_columns_that_a_file_lacks_are_named(run, frame):
+    with pytest.raises(
+        SchemaError, match="the frame lacks 2 columns .*'island', 'sex'"
+    ):
+        run.predict(frame.drop(columns=["island", "sex"]))

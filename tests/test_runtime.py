@@ -72,3 +72,17 @@ def test_a_named_strategy_is_in_force_inside_the_block():
         assert isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy)
     assert not tf.distribute.has_strategy()
     assert devices.num_replicas == 1
+
+
+def test_gpu_memory_is_taken_as_needed(monkeypatch):
+    grown = []
+    experimental = tf.config.experimental
+
+    def grow(gpu, wanted):
+        grown.append((gpu, wanted))
+        raise RuntimeError("physical devices cannot be modified after initialization")
+
+    monkeypatch.setattr(experimental, "set_memory_growth", grow)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    with runtime(RuntimeConfig(precision="float32"), seed=0):
+        assert grown == [("gpu", True)]

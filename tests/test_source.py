@@ -107,3 +107,10 @@ def test_a_file_is_read_once_though_a_glob_finds_it_again(folder):
 def test_options_belong_to_the_source_that_is_found(folder):
     with pytest.raises(ConfigError, match="source.parquet has no option 'delimiter'"):
         open_source(folder / "data.parquet", SourceConfig(delimiter=","))
+
+
+def test_a_source_that_a_saved_folder_names_is_not_imported(folder):
+    config = SourceConfig(name="antigravity:Source")  # would open a browser
+    message = "^The run was trained on a foreign source, 'antigravity:Source', which a "
+    with pytest.raises(ConfigError, match=message):
+        open_source(str(folder / "data.csv"), config, trusted=False)

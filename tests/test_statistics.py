@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from kerastrain import statistics
+from kerastrain import formats, statistics
 from kerastrain.config import ColumnConfig
 from kerastrain.profile import profile
 from kerastrain.schema import Schema
@@ -40,6 +42,15 @@ def test_statistics_are_exact_and_survive_json():
     assert Schema.model_validate_json(schema.dumps()) == schema
 
 
+def test_texts_lose_the_spaces_at_both_ends_and_keep_all_else():
+    # what is passed without a look and what is trimmed, at either end and alone
+    ends = [*formats.SPACES, "", "!", "~", "\x7f", "\u200b", "\u00e9", "\u5b57"]
+    texts = [*map("".join, itertools.product(ends, ["", "a", "a b"], ends))]
+    with statistics.load_cells(FrameSource(pa.table({"t": texts}), 0.0), {}) as cells:
+        got = [text for (text,) in cells.rows("SELECT c0 FROM cells ORDER BY rowid")]
+    assert got == [text.strip(formats.SPACES) or None for text in texts]
+
+
 def test_counts_stay_right_where_large_tables_are_sampled(monkeypatch):
     monkeypatch.setattr(statistics, "_EXACT_DISTINCT", 50)
     monkeypatch.setattr(statistics, "_EXACT_ROWS", 1000)
@@ -73,3 +84,20 @@ def test_column_names_with_any_signs_are_measured():
     names = ['a "b"', "a;b", "class", "größe / cm", "c1"]
     schema = profiled(**{name: [1.5, 2.5] for name in names})
     assert [c.stats.max for c in schema.columns] == [2.5] * 5
+
+
+def test_a_column_of_numbers_costs_few_queries(monkeypatch):
+    """At 2,000 columns the queries are nearly all of the time."""
+    counted = []
+    for method in ("rows", "arrow"):
+        plain = getattr(statistics.Cells, method)
+        monkeypatch.setattr(
+            statistics.Cells,
+            method,
+            lambda cells, sql, plain=plain: counted.append(sql) or plain(cells, sql),
+        )
+    source = FrameSource(pa.table({f"c{i}": np.arange(50.0) + i for i in range(20)}))
+    with statistics.load_cells(source, {}) as cells:
+        for name in cells.ids:
+            statistics.measure(cells, name)
+    assert len(counted) <= 2 * 20

@@ -179,3 +179,20 @@ def test_what_nobody_listens_to_is_logged(caplog):
     with recording(listen=lambda event: None):
         warn("c", "Heard by a listener.")
     assert caplog.messages == ["Outside of a run.", "Without a listener."]
+
+
+def test_a_folder_that_holds_only_the_events_of_a_refused_run_is_taken(tmp_path):
+    (tmp_path / "events.jsonl").write_text("{}")
+    folder = RunFolder.create(str(tmp_path), name="x")
+    assert not folder.events.exists()
+    folder.events.write_text("{}")
+    folder.config.write_text("target: y")
+    with pytest.raises(ConfigError, match="is not empty"):
+        RunFolder.create(str(tmp_path), name="x")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    message = f"Cannot make the folder {tmp_path}/file/inside: Not a directory."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        write_json(tmp_path / "file" / "inside" / "metrics.json", {})

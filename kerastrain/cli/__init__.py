@@ -113,8 +113,9 @@ def _told(error: Exception) -> int:
     if isinstance(error, typer.exceptions.TyperException):
         return _fail(error.format_message().rstrip(".") + f".{_hint(error)}", 2)
     if isinstance(error, OSError) and error.errno in REFUSED:
-        place = error.filename or "A file"
-        return _fail(f"{place} {REFUSED[error.errno]}: {error.strerror}.", 2)
+        reason = str(error.strerror).rstrip(".")
+        place = f"{error.filename} {REFUSED[error.errno]}: " if error.filename else ""
+        return _fail(f"{place}{reason}.", 2)
     raise error
 
 

@@ -34,19 +34,37 @@ def register(app: typer.Typer) -> None:
 def profile(
     data: DataArgument,
     target: Annotated[str | None, Option(help="The column to predict.")] = None,
+    column: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=TYPE", help="What a column is (repeat)."),
+    ] = None,
     max_bad_rows: BadRows = 0.001,
+    overrides: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="PATH=VALUE",
+            help="A setting of the source or a column, as source.delimiter=; (repeat).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, Option("--out", "-o", help="Write the schema there, as JSON.")
     ] = None,
 ) -> None:
     """Tell what each column is, what it holds and what is wrong with it."""
     from kerastrain import profile as stage
+    from kerastrain.cli.settings import settings
     from kerastrain.cli.show import table
+    from kerastrain.config import parse_config
     from kerastrain.source import open_source
 
+    named = {"target": target or ""}
+    config = parse_config(settings(None, named, column or (), overrides or ()))
     with _events_shown():
         schema = stage.profile(
-            open_source(data, max_bad_rows=max_bad_rows), target=target
+            open_source(data, config.source, max_bad_rows=max_bad_rows),
+            target=target,
+            columns=config.columns,
         )
     rows = stage.summary_rows(schema)
     if rows:
@@ -65,6 +83,7 @@ def predict(
     id_column: Annotated[
         str | None, Option("--id", help="A column to repeat beside the predictions.")
     ] = None,
+    max_bad_rows: BadRows = 0.0,
     force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Predict rows of any number, in their order, into a file.
@@ -78,13 +97,16 @@ def predict(
             f"{out} exists. Name another file, or overwrite with --force."
         )
     with _events_shown():
-        num_rows = _load(run).predict_file(data, out, id_column=id_column)
+        num_rows = _load(run).predict_file(
+            data, out, id_column=id_column, max_bad_rows=max_bad_rows
+        )
     print(f"{num_rows:,} predictions in {out}")
 
 
 def evaluate(
     run: RunArgument,
     data: DataArgument,
+    max_bad_rows: BadRows = 0.001,
     as_json: Annotated[
         bool, Option("--json", help="For programs: JSON instead of a table.")
     ] = False,
@@ -93,7 +115,7 @@ def evaluate(
     from kerastrain.cli.show import metrics_table
 
     with _events_shown():
-        scores = _load(run).evaluate(data)
+        scores = _load(run).evaluate(data, max_bad_rows=max_bad_rows)
     if as_json:
         print(json.dumps(scores, indent=1))
     else:

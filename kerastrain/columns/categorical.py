@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ __all__ = ["Categorical"]
 # Rare values are stored too, so that they differ from unseen ones; beyond this many
 # they count as unseen, which keeps the saved model small.
 _MAX_STORED = 200_000
+_MAX_LENGTH = 1_000  # characters; 200,000 values of it are 0.8 GB while Keras sets up
 # Keras refuses an empty vocabulary, and takes "[UNK]" in one for its own word unless
 # another is named; no cell of a table holds these texts.
 _NOTHING = "\x00nothing"  # NumPy, which Keras uses, drops a NUL at the end
@@ -44,8 +46,9 @@ class Categorical:
         from kerastrain.layers import RareCode
         from kerastrain.parsing import CleanText
 
-        values = values or TrainValues()
-        num_known = int((values.counts >= config.min_count).sum())
+        values = _storable(values or TrainValues())
+        min_count = config.resolved(int(values.counts.sum())).min_count
+        num_known = int((values.counts >= min_count).sum())
         num_known = min(num_known, config.max_vocabulary)
         stored = values.values[:_MAX_STORED] or [_NOTHING]
         lookup = keras.layers.StringLookup(
@@ -62,3 +65,14 @@ class Categorical:
     ) -> pa.StringArray:
         """Trimmed text; 3 and 3.0 are "3", true is "true", a missing value is ""."""
         return pc.fill_null(formats.as_text(array, column.missing_values), "")
+
+
+def _storable(values: TrainValues) -> TrainValues:
+    """Without texts that end in NUL or are very long: these count as unseen.
+
+    Keras holds a vocabulary as a NumPy array of strings, which drops a NUL at the end
+    and takes as much memory for each text as for the longest.
+    """
+    fits = [not v.endswith("\x00") and len(v) <= _MAX_LENGTH for v in values.values]
+    kept = [value for value, fit in zip(values.values, fits, strict=True) if fit]
+    return TrainValues(kept, values.counts[np.asarray(fits, "bool")])

@@ -70,6 +70,8 @@ class Numeric:
     ) -> np.ndarray | pa.StringArray:
         """float32 `(rows,)` with NaN for missing; text with "" where dtype is string.
 
+        A target is float64: the model never takes it, and scores go by it.
+
         Raises:
             SchemaError: a value is no number.
         """
@@ -82,12 +84,16 @@ class Numeric:
                 f"got {array.type}. Declare its type: --column {column.name}=..."
             )
         try:
-            return formats.numbers(array, column.missing_values)
+            return formats.numbers(array, column.missing_values, _precision(column))
         except pa.ArrowInvalid:
             text = formats.as_text(array, column.missing_values)
             is_fine = formats.matches(text, formats.NUMBER)
             _refuse(column, text, is_fine, where, first_row)
             raise
+
+
+def _precision(column: Column) -> str:
+    return "float64" if column.role == "target" else "float32"
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:
@@ -107,7 +113,7 @@ def _formatted(
     _refuse(column, text, is_fine, where, first_row)
     if column.dtype == "string":
         return pc.fill_null(text, "")
-    return formats.formatted_numbers(text)
+    return formats.formatted_numbers(text, _precision(column))
 
 
 def _refuse(

@@ -16,7 +16,7 @@ def mlp(
     widths: Sequence[int] = (256, 256),
     dropout: float = 0.3,
     activation: str = "relu",
-    normalization: Literal["none", "batch", "layer"] = "layer",
+    normalization: Literal["none", "batch", "layer"] = "batch",
     residual: bool = False,
     embedding_dim: int = 8,
     squash: Literal["log", "clip"] = "log",

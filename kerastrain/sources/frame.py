@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from kerastrain.errors import SourceError
 from kerastrain.events import warn
@@ -147,6 +148,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):
         texts = [c.dictionary.cast(pa.string()).take(c.indices) for c in column.chunks]
         return pa.chunked_array(texts, pa.string())
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pc.local_timestamp(column)  # DuckDB would take this machine's zone
     if pa.types.is_decimal(kind):
         return _cast(column, pa.float64())
     if pa.types.is_float16(kind):

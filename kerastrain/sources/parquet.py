@@ -1,5 +1,6 @@
 """Parquet files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from glob import escape
 from pathlib import Path
@@ -32,16 +33,18 @@ READ_AS |= {"enum": "VARCHAR", "uuid": "VARCHAR"}
 class ParquetSource(Source):
     """Parquet files with the same columns; Arrow types are kept.
 
-    Decimals are read as float64 and dictionary columns as plain strings. Files of
-    the same columns in another order are matched by name.
+    Decimals are read as float64 and dictionary columns as plain strings, points in
+    time as the clock of the zone that the file names. Files of the same columns in
+    another order are matched by name.
     """
 
     def __init__(self, data: Any, max_bad_rows: float = 0.0):
         self.paths = find_files(data)
         self.name = files_name(self.paths)
         footers = [_footer(path) for path in self.paths]
-        _check_columns(self.paths, [names for names, _ in footers])
+        _check_columns(self.paths, [schema.names for schema, _ in footers])
         self.num_rows = sum(num_rows for _, num_rows in footers)
+        self._zones = _zones(footers[0][0])
         self._connection = duckdb.connect()
         self._fingerprint: dict[str, Any] = {}
         self._columns = self._projections()
@@ -75,8 +78,12 @@ class ParquetSource(Source):
         found = {}
         for name, kind in zip(relation.columns, relation.types, strict=True):
             column, read_as = quoted(name, '"'), READ_AS.get(kind.id)
-            cast = f"CAST({column} AS {read_as}) AS {column}"
-            found[name] = cast if read_as else column
+            if read_as:
+                found[name] = f"CAST({column} AS {read_as}) AS {column}"
+            elif kind.id == "timestamp with time zone":
+                found[name] = f"{_clock_sql(column, self._zones[name])} AS {column}"
+            else:
+                found[name] = column
         return found
 
     def _schema(self) -> pa.Schema:
@@ -89,11 +96,28 @@ def _reader(paths: Sequence[Path]) -> str:
     return f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
 
 
-def _footer(path: Path) -> tuple[list[str], int]:
-    """Column names and number of rows."""
+def _zones(schema: pa.Schema) -> dict[str, str]:
+    """Column name to time zone, for points in time."""
+    return {f.name: f.type.tz or "UTC" for f in schema if pa.types.is_timestamp(f.type)}
+
+
+def _clock_sql(column: str, zone: str) -> str:
+    """Left alone, DuckDB gives the clock of the zone of this machine."""
+    offset = re.fullmatch(r"([-+])([0-9]{2}):([0-9]{2})", zone)
+    if offset is None:
+        return f"timezone({quoted(zone)}, {column})"
+    sign, hours, minutes = offset.groups()
+    return (
+        f"(timezone('UTC', {column}) {sign} INTERVAL {int(hours)} HOUR "
+        f"{sign} INTERVAL {int(minutes)} MINUTE)"
+    )
+
+
+def _footer(path: Path) -> tuple[pa.Schema, int]:
+    """Columns and number of rows."""
     try:
         with pq.ParquetFile(path) as file:
-            return file.schema_arrow.names, file.metadata.num_rows
+            return file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{path} is not a Parquet file, or it is damaged: {error}"

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerastrain.columns import COLUMNS
 from kerastrain.config import FeaturesConfig
+from kerastrain.encoded import TrainValues
 from kerastrain.features import Front
 from kerastrain.ingest import ArrayStore, ingest
 from kerastrain.pipeline import encode
@@ -314,3 +315,15 @@ def test_vocabulary_limits_make_values_rare(config, expected):
     codes = encode(front, table, ArrayStore())["codes"][:, 0]
     assert codes.tolist() == expected
     assert front.vocabulary_sizes == (max(expected) + 1,)
+
+
+def test_texts_that_keras_cannot_store_count_as_unseen():
+    texts = ["a", "a\0", "\0", "b" * 5_000, "ü"]
+    values = TrainValues(texts, np.full(5, 3))
+    x = tf.keras.Input((), dtype="string")
+    encoded = COLUMNS.load("categorical").encode(
+        column("categorical"), x, values, FeaturesConfig()
+    )
+    codes = tf.keras.Model(x, encoded.tensor)(tf.constant(texts))
+    assert codes.numpy().tolist() == [2, 0, 0, 0, 3]
+    assert encoded.vocabulary_size == 4

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -103,3 +104,16 @@ def test_columns_of_the_same_name_are_refused(tmp_path):
     pq.write_table(table, tmp_path / "data.parquet")
     with pytest.raises(SourceError, match="whose names are the same: 'a'"):
         ParquetSource(tmp_path / "data.parquet")
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "+02:00", "-05:30", "UTC"])
+def test_a_point_in_time_is_the_clock_of_the_zone_that_the_file_names(write, zone):
+    clock = pa.array([dt.datetime(2020, 7, 2, 3, 4), None], pa.timestamp("us"))
+    if zone[0] in "+-":
+        minutes = int(zone[0] + "1") * (60 * int(zone[1:3]) + int(zone[4:]))
+        shifted = pc.subtract(clock, pa.scalar(dt.timedelta(minutes=minutes)))
+        array = shifted.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+    else:
+        array = pc.assume_timezone(clock, zone)
+    (batch,) = ParquetSource(write({"a": array})).scan()
+    assert batch["a"].to_pylist() == clock.to_pylist()
