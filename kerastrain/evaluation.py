@@ -221,6 +221,7 @@ def compare(
     table = {name: METRICS[task][name]}
     sign = 1.0 if table[name].greater_is_better else -1.0
     pair = [_Rows.checked(task, y, prediction, weight) for prediction in (ours, theirs)]
+    num_rows = len(pair[0].y)
 
     def difference(
         rows: list[_Rows],
@@ -232,10 +233,10 @@ def compare(
     value_ours, value_theirs, gain = difference(pair)
     drawn = [
         difference([part.take(draw) for part in pair])[2]
-        for draw in _draws(task, len(y), seed)
+        for draw in _draws(task, num_rows, seed)
     ]
     result = {"metric": name, "ours": value_ours, "theirs": value_theirs}
-    return result | _difference(gain, _deviations(drawn) * _scale(task, len(y)))
+    return result | _difference(gain, _deviations(drawn) * _scale(task, num_rows))
 
 
 def verdict(task: str, comparison: dict[str, Any], *, baseline: str) -> str:
@@ -298,7 +299,14 @@ class _Rows:
                 f"{num_bad:,} of {prediction.size:,} predictions are not finite. "
                 "Lower optimizer.learning_rate, or look for extreme numbers."
             )
-        return cls(y, prediction, None if weight is None else np.asarray(weight))
+        if weight is None:
+            return cls(y, prediction, None)
+        weight = np.asarray(weight)
+        if not weight.all() and weight.any():
+            # A class of which no row counts would make AUC and macro F1 undefined.
+            counts = weight > 0
+            y, prediction, weight = y[counts], prediction[counts], weight[counts]
+        return cls(y, prediction, weight)
 
     def take(self, draw: Array) -> "_Rows":
         weight = None if self.weight is None else self.weight[draw]

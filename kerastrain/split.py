@@ -321,7 +321,7 @@ def _tell_untested(
     if len(untested):
         warn(
             "classes_untested",
-            f"Classes with a single distinct row: {len(untested)}. It is trained on, so "
-            "the test rows say nothing about them. Give more rows of them.",
+            f"Classes with a single distinct row: {len(untested)}. It is trained on, "
+            "so the test rows say nothing about them. Give more rows of them.",
             classes=untested.tolist(),
         )

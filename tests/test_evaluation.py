@@ -229,3 +229,17 @@ def test_a_big_test_set_is_evaluated_in_seconds():
     start = time.perf_counter()
     evaluate("multiclass", y, p)
     assert time.perf_counter() - start < 15  # 3 s on an idle 2-core machine
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_of_weight_0_count_as_no_rows():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 20)
+    prediction = rng.dirichlet([1, 1, 1], 60)
+    weight = np.where(y == 2, 0.0, 2.0)
+    given = score("multiclass", y, prediction, weight=weight)
+    assert given == score("multiclass", y[:40], prediction[:40], weight=weight[:40])
+    assert given["roc_auc_ovr"] is not None
+    both = prediction, prediction[::-1]
+    pair = compare("multiclass", y, *both, weight=weight)
+    assert pair == compare("multiclass", y[:40], *(p[:40] for p in both))
