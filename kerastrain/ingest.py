@@ -159,6 +159,11 @@ class Table:
                 raw[column.input] = values[texts.positions[rows]]
         return raw
 
+    def release(self) -> None:
+        """Let go of the columns, which are not needed once they are encoded."""
+        self.numbers.clear()
+        self.texts.clear()
+
     def row_hashes(self) -> np.ndarray:
         """uint64 `(rows,)` that depend on the content of a row alone."""
         hashes = np.zeros(self.num_rows, "uint64")

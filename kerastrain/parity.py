@@ -5,6 +5,7 @@ together with a program that replays them. The gate runs that program in a fresh
 process that knows the format's own library and not kerastrain.
 """
 
+import contextlib
 import importlib
 import json
 import math
@@ -12,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ TEXTS = ("", "never seen before", "N/A", "  ", "Ünïcödé ☃", "0", "-1", "20
 Raw = Mapping[str, np.ndarray]
 
 
+_LIMIT_S = 900
+
+
 def golden_cases(model: keras.Model, schema: Schema, raw: Raw) -> dict[str, Any]:
     """Inputs and what the model says about them, as JSON types.
 
@@ -59,7 +63,8 @@ def golden_cases(model: keras.Model, schema: Schema, raw: Raw) -> dict[str, Any]
     }
     one = {name: values[:1] for name, values in rows.items()}
     tolerance = _tolerance(model)
-    cases = [_case(model, rows, tolerance), _case(model, one, tolerance)]
+    with _full_float32():
+        cases = [_case(model, rows, tolerance), _case(model, one, tolerance)]
     largest = max(
         (np.abs(np.asarray(c["outputs"]["prediction"], "float64")).max(initial=1.0))
         if schema.target is not None and schema.target.task == "regression"
@@ -67,6 +72,17 @@ def golden_cases(model: keras.Model, schema: Schema, raw: Raw) -> dict[str, Any]
         for c in cases
     )
     return {"tolerance": tolerance * max(1.0, float(largest)), "cases": cases}
+
+
+@contextlib.contextmanager
+def _full_float32() -> Iterator[None]:
+    """Without TensorFloat-32, whose 10 bits of mantissa a CPU would not repeat."""
+    was = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(was)
 
 
 def _tolerance(model: keras.Model) -> float:
@@ -132,14 +148,20 @@ def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:
     write_json(path / "golden.json", golden)
     module = importlib.import_module(EXPORTS[name].partition(":")[0])
     write_text(path / "selftest.py", module.SELF_TEST)
-    result = subprocess.run(
-        [sys.executable, "selftest.py"],
-        cwd=path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | _ENVIRONMENT,
-    )
+    try:
+        result = subprocess.run(
+            [sys.executable, "selftest.py"],
+            cwd=path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LIMIT_S,
+            env=os.environ | _ENVIRONMENT,
+        )
+    except subprocess.TimeoutExpired:
+        raise ParityError(
+            f"The {name} export in {path} gave no answer within {_LIMIT_S} s."
+        ) from None
     try:
         outcome = json.loads(result.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):

@@ -26,6 +26,7 @@ class Prepared:
         objective: the task, with the mean and spread of a target that is a number.
         train, validation, test: encoded rows with what each counts in training.
         weight: the user's row weights `(all rows,)`, which scores go by; or None.
+        num_dropped: rows in no part.
     """
 
     front: Front
@@ -35,6 +36,7 @@ class Prepared:
     validation: Rows
     test: Rows
     weight: np.ndarray | None
+    num_dropped: int = 0
 
     def weight_of(self, rows: Rows) -> np.ndarray | None:
         """Row weights for scores. Class weights change training, never the scores."""
@@ -59,7 +61,16 @@ def prepare(
         for index in (parts.train, parts.validation, parts.test)
     )
     statistics = NumberStatistics.of(arrays.get("numbers", none), parts.train)
-    return Prepared(front, statistics, task, train, validation, test, table.weight)
+    return Prepared(
+        front,
+        statistics,
+        task,
+        train,
+        validation,
+        test,
+        table.weight,
+        parts.num_dropped,
+    )
 
 
 def _training_weight(table: Table, task: Objective, train: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from kerastrain.schema import Schema, Target
 from kerastrain.serving import Run
 from kerastrain.source import Source, open_source
 from kerastrain.split import Parts, split
-from kerastrain.store import RunFolder, write_json, write_text
+from kerastrain.store import RunFolder, read_json, write_json, write_text
 from kerastrain.trackers import TRACKERS
 
 __all__ = ["run", "train"]
@@ -126,13 +126,12 @@ def run(
         with stage("profile"):
             sources = _sources(config, frames or {})
             schema = _profile(sources[0], config)
-            target = _target(schema)
         store = _array_store(config, folder)
         stack.callback(store.remove_files)
         with stage("ingest"):
             table = ingest(sources, schema, store)
         with stage("split"):
-            parts = _split(table, target, config)
+            parts = _split(table, schema, config)
             parts.save(folder.split)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
         config = _resolved(config, schema, parts, devices)
@@ -140,18 +139,19 @@ def run(
         write_text(folder.schema, schema.dumps())
         with stage("encode"):
             data = prepare(table, schema, parts, store, config)
+            raw = _golden_rows(data, table, schema)
         with stage("train"):
             plan = _plan(data, config, devices, store, folder, progress)
             learner = KerasLearner(data, config.model, plan)
             learner.fit(data.train, data.validation)
             learner.save(folder.model)
         with stage("evaluate"):
-            metrics = assess(learner, data, target, seed=config.seed)
+            metrics = assess(learner, data, _target(schema), seed=config.seed)
+            write_json(folder.metrics, metrics)  # a failed export leaves the scores
         with stage("export"):
-            golden = _golden(learner, data, table, schema)
-            metrics["parity"] = _export(learner, config, folder, golden)
-        metrics["num_rows"]["dropped"] = parts.num_dropped
-        write_json(folder.metrics, metrics)
+            write_json(folder.golden, golden_cases(learner.model, schema, raw))
+            metrics["parity"] = _export(learner, config, folder)
+            write_json(folder.metrics, metrics)
         write_json(folder.environment, _environment(config, sources, stages))
         with stage("report"):
             write_report(folder)
@@ -220,8 +220,9 @@ def _array_store(config: RunConfig, folder: RunFolder) -> ArrayStore:
     return ArrayStore(folder.arrays, budget)
 
 
-def _split(table: Table, target: Target, config: RunConfig) -> Parts:
+def _split(table: Table, schema: Schema, config: RunConfig) -> Parts:
     """Parts of the rows of all sources; test rows of one's own are the last ones."""
+    target = _target(schema)
     num_rows, has_test = table.num_rows_of[0], len(table.num_rows_of) > 1
     present, hashes = table.has_target, table.row_hashes()
     strata = None if target.task == "regression" else table.target
@@ -322,19 +323,20 @@ class _Watch(keras.callbacks.Callback):
         self.progress.on_epoch(epoch + 1, self.epochs, logs, epoch_s)
 
 
-def _golden(
-    learner: Learner, data: Prepared, table: Table, schema: Schema
-) -> dict[str, Any]:
-    """Rows to replay: test rows first, since they hold values the model never saw."""
+def _golden_rows(data: Prepared, table: Table, schema: Schema) -> dict[str, np.ndarray]:
+    """Raw rows to replay; then the raw table is let go, since it is encoded.
+
+    Test rows come first: they hold values the model never saw.
+    """
     index = np.concatenate([data.test.index, data.validation.index, data.train.index])
-    return golden_cases(learner.model, schema, table.raw(schema, index[:256]))
+    raw = table.raw(schema, index[:256])
+    table.release()
+    return raw
 
 
-def _export(
-    learner: Learner, config: RunConfig, folder: RunFolder, golden: dict[str, Any]
-) -> dict[str, Any]:
+def _export(learner: Learner, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """Every export, each replayed in a fresh process; ParityError when one differs."""
-    write_json(folder.golden, golden)
+    golden = read_json(folder.golden)
     parity = {}
     for part in config.exports:
         options = EXPORTS.check(part.name, part.options, path="exports")

@@ -139,6 +139,11 @@ class Schema(_Record):
                 return column
         raise no_such_column(name, [column.name for column in self.columns])
 
+    def without(self, name: str) -> "Schema":
+        """The same without a column."""
+        kept = [column for column in self.columns if column.name != name]
+        return self.model_copy(update={"columns": kept})
+
     def dumps(self) -> str:
         return self.model_dump_json(indent=1)
 

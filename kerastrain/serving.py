@@ -1,6 +1,7 @@
 """A finished run: predictions for a frame or a file of any size, scores, exports."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,11 @@ from kerastrain.columns import COLUMNS
 from kerastrain.config import RunConfig, parse_config
 from kerastrain.config_file import load_config
 from kerastrain.errors import ConfigError, RunError
-from kerastrain.events import note
+from kerastrain.events import note, warn
 from kerastrain.exports import EXPORTS
 from kerastrain.ingest import ArrayStore, ingest
 from kerastrain.parity import verify
-from kerastrain.schema import Schema, Target, check_present, no_such_column
+from kerastrain.schema import Column, Schema, Target, check_present, no_such_column
 from kerastrain.source import Source, open_source
 from kerastrain.store import RunFolder, atomic, read_json
 
@@ -183,24 +184,23 @@ class Run:
         self._check_columns(source)
         names = [column.name for column in self.schema.features]
         wanted = names if id_column in (None, *names) else [*names, str(id_column)]
-        first_row = 0
+        first_row, unread = 0, Counter[str]()
         for batch in source.scan(wanted, batch_rows=BATCH_ROWS):
             feed = {
-                column.input: _tensor(
-                    COLUMNS.load(column.type, trusted=False)().to_input(
-                        column,
-                        batch.column(column.name),
-                        where=source.name,
-                        first_row=first_row,
-                    ),
-                    column.dtype,
-                )
+                column.input: _raw(column, batch, source.name, first_row, unread)
                 for column in self.schema.features
             }
             outputs = {k: v.numpy() for k, v in self._decide(feed).items()}
             ids = batch.column(id_column) if id_column is not None else None
             yield ids, self._frame(outputs["prediction"], outputs.get("probabilities"))
             first_row += batch.num_rows
+        for name, count in (+unread).items():
+            warn(
+                "unreadable_dates",
+                f"column '{name}' in {source.name}: {count:,} of {first_row:,} texts "
+                "are no dates and count as missing.",
+                rows=count,
+            )
 
     def _check_columns(self, source: Source) -> None:
         present, names = source.schema.names, [c.name for c in self.schema.features]
@@ -239,7 +239,11 @@ class Run:
         up to the share `max_bad_rows`.
         """
         source = self._source(data, max_bad_rows)
-        table = ingest([source], self.schema, ArrayStore())
+        schema = self.schema
+        if schema.weight is not None and schema.weight.name not in source.schema.names:
+            note("unweighted", f"{source.name} has no row weights: each row counts 1.")
+            schema = schema.without(schema.weight.name)
+        table = ingest([source], schema, ArrayStore())
         rows = np.flatnonzero(table.has_target)
         if not len(rows):
             raise ConfigError(f"{source.name}: no row has a known target to score.")
@@ -285,6 +289,18 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r})"
+
+
+def _raw(
+    column: Column, batch: pa.RecordBatch, where: str, first_row: int, unread: Counter
+) -> tf.Tensor:
+    """A column as the model takes it; texts that do not read are counted."""
+    kind = COLUMNS.load(column.type, trusted=False)()
+    array = batch.column(column.name)
+    values = kind.to_input(column, array, where=where, first_row=first_row)
+    if hasattr(kind, "num_unread"):
+        unread.update({column.name: kind.num_unread(column, values)})
+    return _tensor(values, column.dtype)
 
 
 def _tensor(values: Any, dtype: str) -> tf.Tensor:

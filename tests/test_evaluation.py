@@ -243,3 +243,22 @@ def test_rows_of_weight_0_count_as_no_rows():
     both = prediction, prediction[::-1]
     pair = compare("multiclass", y, *both, weight=weight)
     assert pair == compare("multiclass", y[:40], *(p[:40] for p in both))
+
+
+@pytest.mark.parametrize("has_weight", [False, True])
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_the_area_of_many_classes_is_that_of_scikit_learn(has_weight, decimals):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 7, 200)
+    prediction = rng.dirichlet(np.ones(7), 200).round(decimals)
+    weight = rng.random(200) if has_weight else None
+    expected = np.mean(
+        [
+            metrics.roc_auc_score(
+                y == label, prediction[:, label], sample_weight=weight
+            )
+            for label in range(7)
+        ]
+    )
+    function = METRICS["multiclass"]["roc_auc_ovr"].function
+    assert function(y, prediction, weight) == pytest.approx(expected, rel=1e-12)

@@ -268,3 +268,17 @@ def test_a_missing_or_damaged_split_is_refused(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(RunError, match="Cannot read the split"):
         Parts.load(path)
+
+
+def test_a_part_of_a_few_combinations_is_split_row_by_row():
+    """Six combinations, two labels each: whole groups would test the opposite of
+    what was trained on."""
+    rng = np.random.default_rng(0)
+    combination, label = rng.integers(0, 6, 240), rng.integers(0, 2, 240)
+    hashes = mix64((combination * 2 + label).astype(np.uint64), 7)
+    present = np.ones(240, bool)
+    with recording() as recorder:
+        parts = split(label.astype("int32"), present, hashes, SplitConfig(), seed=0)
+    assert [event.severity for event in recorder.events] == ["warning"]
+    for rows in (parts.train, parts.validation, parts.test):
+        assert len(np.unique(hashes[rows])) == 12

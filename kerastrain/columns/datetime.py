@@ -62,3 +62,10 @@ class Datetime:
         order = column.format or "ymd"
         text = formats.as_text(array, column.missing_values, dates=order)
         return pc.fill_null(text, "")
+
+    @staticmethod
+    def num_unread(column: Column, text: pa.StringArray) -> int:
+        """How many of what `to_input` gave are neither dates nor missing."""
+        is_date = formats.matches(text, formats.DATES[column.format or "ymd"])
+        is_unread = pc.and_not(pc.not_equal(text, ""), is_date)
+        return int(pc.sum(is_unread).as_py() or 0)
