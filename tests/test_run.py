@@ -281,6 +281,8 @@ def test_row_weights_steer_training_and_scores(frame, tmp_path):
     predicted = run.predict(weighted)
     assert (predicted["prediction"] != "Gentoo").mean() > 0.9
     assert "w" not in {tensor.name for tensor in run.model.inputs}
+    gentoo = frame[frame["species"] == "Gentoo"]  # labelled rows without weights
+    assert run.evaluate(gentoo)["accuracy"]["value"] < 0.2
 
 
 def test_a_column_with_an_odd_name_travels_to_the_signature(frame, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kerastrain.columns import COLUMNS
+from kerastrain.columns.datetime import Datetime
 from kerastrain.config import FeaturesConfig
 from kerastrain.encoded import TrainValues
 from kerastrain.features import Front
@@ -327,3 +328,10 @@ def test_texts_that_keras_cannot_store_count_as_unseen():
     codes = tf.keras.Model(x, encoded.tensor)(tf.constant(texts))
     assert codes.numpy().tolist() == [2, 0, 0, 0, 3]
     assert encoded.vocabulary_size == 4
+
+
+def test_texts_that_are_no_dates_are_counted():
+    column_of_dates = column("datetime", format="dmy", missing_values=["n/a"])
+    raw = pa.array(["31.12.2020", "n/a", "", None, "soon", "12/31/2020"])
+    text = Datetime.to_input(column_of_dates, raw, where="x.csv", first_row=0)
+    assert Datetime.num_unread(column_of_dates, text) == 2
