@@ -35,8 +35,8 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@rm -rf $(DEMO)
-	@$(BIN)/python -m kerastrain train examples/data/telco_churn.csv \
-		--target Churn --out $(DEMO)
+	@$(BIN)/python -m kerastrain train examples/data/housing.csv \
+		--target median_house_value --out $(DEMO)
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
 check: $(READY)

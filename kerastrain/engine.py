@@ -145,10 +145,18 @@ class Engine(keras.Model):
             )
             return {"loss": self.mean_loss.result()}
 
-        compiled = (
-            steps if self.run_eagerly else tf.function(steps, reduce_retracing=True)
-        )
-        self.train_function = lambda iterator: compiled(next(iterator))
+        compiled = steps if self.run_eagerly else None
+
+        def train(iterator: Any) -> dict[str, tf.Tensor]:
+            nonlocal compiled
+            if compiled is None:
+                # By the shapes of the data set. By those of its blocks it is traced for
+                # the first, for others, and for a shorter last one, 0.5 s each.
+                signature = [iterator.element_spec]
+                compiled = tf.function(steps, input_signature=signature)
+            return compiled(next(iterator))
+
+        self.train_function = train
         return self.train_function
 
     # --- forward --------------------------------------------------------------------

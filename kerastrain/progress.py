@@ -11,7 +11,13 @@ from rich.text import Text
 from kerastrain.errors import ConfigError
 from kerastrain.events import Event, log
 
-__all__ = ["ConsoleProgress", "Progress", "WarningLines", "make_progress"]
+__all__ = [
+    "ConsoleProgress",
+    "Progress",
+    "WarningLines",
+    "make_progress",
+    "number_text",
+]
 
 LINES_PER_TRAINING = 10  # in a log file
 
@@ -149,9 +155,18 @@ def make_progress(value: Progress | bool | Literal["auto"]) -> Progress:
     raise ConfigError(f"progress must be 'auto', True or False, got {value!r}.")
 
 
+def number_text(value: float) -> str:
+    """Four digits that matter, and no power of ten for amounts.
+
+    >>> number_text(54490.6), number_text(0.43216), number_text(0.00002)
+    ('54,491', '0.4322', '2e-05')
+    """
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def _epoch_text(epoch: int, epochs: int, logs: Mapping[str, float]) -> str:
     parts = [f"epoch {epoch}/{epochs}"]
-    parts += [f"{key} {logs[key]:.4g}" for key in _shown(logs)]
+    parts += [f"{key} {number_text(logs[key])}" for key in _shown(logs)]
     if logs.get("rows_per_s"):
         parts.append(f"{logs['rows_per_s']:,.0f} rows/s")
     return "  ".join(parts)

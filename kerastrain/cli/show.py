@@ -35,7 +35,9 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        from kerastrain.progress import number_text  # loads rich
+
+        return number_text(value)
     return f"{value:,}" if type(value) is int else str(value)
 
 
