@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.config import OPTIMIZERS, OptimizerConfig
+from kerastrain.config import OptimizerConfig
 from kerastrain.errors import ConfigError
-from kerastrain.pipeline import CHUNK_ROWS, Blocks, Rows
+from kerastrain.pipeline import Blocks, Rows, outputs_of
 
 __all__ = ["Engine", "make_optimizer"]
 
@@ -168,10 +168,7 @@ class Engine(keras.Model):
                 lambda x: tf.cast(self(self._packed(x), training=False), tf.float32),
                 reduce_retracing=True,
             )
-        chunks = [self._forward(c).numpy() for c in rows.chunks(CHUNK_ROWS // 4)]
-        return (
-            np.concatenate(chunks) if chunks else np.zeros((0, self.output_shape[-1]))
-        )
+        return outputs_of(self._forward, rows, self.output_shape[-1])
 
     def _packed(self, x: dict[str, tf.Tensor]) -> Any:
         """The inputs in the structure that this model was built with."""
@@ -191,9 +188,7 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """The optimiser of a run; biases, norms and scales are exempt from weight decay."""
     names = {name.lower(): name for name in dir(keras.optimizers)}
-    kind = getattr(
-        keras.optimizers, names[OPTIMIZERS[OPTIMIZERS.index(config.name.lower())]]
-    )
+    kind = getattr(keras.optimizers, names[config.name.lower()])
     options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
     try:
         optimizer = kind(learning_rate=learning_rate, **options)

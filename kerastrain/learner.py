@@ -15,12 +15,12 @@ from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleC
 from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
 from kerastrain.evaluation import METRICS, score
-from kerastrain.exports import EXPORTS
 from kerastrain.features import Features
 from kerastrain.ingest import ArrayStore
 from kerastrain.models import MODELS
 from kerastrain.objective import Objective
-from kerastrain.pipeline import Blocks, Rows, cut, run_prefix
+from kerastrain.parity import export_verified
+from kerastrain.pipeline import Blocks, Rows, cut, outputs_of, run_prefix
 from kerastrain.prepare import Prepared
 from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Schedule
@@ -65,9 +65,11 @@ class Learner(ABC):
         with atomic(path) as temporary:
             self.model.save(temporary)
 
-    def export(self, name: str, folder: Path, **options: Any) -> Path:
-        """Write the model in a format of `EXPORTS` under `folder`."""
-        return EXPORTS.load(name)(self.model, folder, **options)
+    def export(
+        self, name: str, folder: Path, golden: dict[str, Any], **options: Any
+    ) -> dict[str, Any]:
+        """Write the model in a format of `EXPORTS`; what replaying `golden` found."""
+        return export_verified(name, self.model, folder, golden, **options)[1]
 
 
 @dataclass(frozen=True)
@@ -196,16 +198,7 @@ class KerasLearner(Learner):
         return function(rate, total_steps, monitor, **config.options)
 
     def predict(self, rows: Rows) -> np.ndarray:
-        names = [tensor.name for tensor in self.numeric.inputs]
-        chunks = [
-            self._forward({name: chunk[name] for name in names}).numpy()
-            for chunk in rows.chunks(16_384)
-        ]
-        logits = (
-            np.concatenate(chunks)
-            if chunks
-            else np.zeros((0, self.objective.num_outputs))
-        )
+        logits = outputs_of(self._forward, rows, self.objective.num_outputs)
         return self.objective.outputs(logits)
 
 

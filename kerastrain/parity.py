@@ -26,7 +26,7 @@ from kerastrain.exports import EXPORTS
 from kerastrain.schema import Schema
 from kerastrain.store import write_json, write_text
 
-__all__ = ["golden_cases", "verify"]
+__all__ = ["export_verified", "golden_cases", "verify"]
 
 # Worst seen over formats and models: 1.6e-6 of the largest output. See the findings
 # on batch size: even in one process the last bits depend on it.
@@ -134,6 +134,22 @@ def _is_sure(
         return [True] * num_rows
     two = np.sort(probabilities, axis=1)[:, -2:]
     return [bool(gap) for gap in two[:, 1] - two[:, 0] > 2 * tolerance]
+
+
+def export_verified(
+    name: str, model: keras.Model, folder: Path, golden: dict[str, Any], **options: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Write `model` in a format of `EXPORTS` under `folder` and replay golden rows.
+
+    Returns:
+        The path, and what `verify` found.
+
+    Raises:
+        ParityError: the export does not give the model's numbers.
+    """
+    options = EXPORTS.check(name, options, path="exports")
+    path = EXPORTS.load(name)(model, folder, **options)
+    return path, verify(name, path, golden)
 
 
 def verify(name: str, path: Path, golden: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The cut; encoded arrays in memory or on disk; the batches that training reads."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from kerastrain.features import Front
 from kerastrain.ingest import ArrayStore, Table
 from kerastrain.schema import Column
 
-__all__ = ["Blocks", "Rows", "cut", "encode", "run_prefix"]
+__all__ = ["Blocks", "Rows", "cut", "encode", "outputs_of", "run_prefix"]
 
 # Rows that pass through a Keras model at once outside of training: large enough to
 # make the call itself free, small enough that 100 columns stay under 30 MB.
@@ -97,28 +97,31 @@ def _fill(
 ) -> None:
     part = keras.Model(front.inputs[column.input], encoded.tensor)
     if column.name in table.numbers:
-        numbers = table.numbers[column.name]
-        for start in range(0, len(numbers), CHUNK_ROWS):
-            chunk = np.asarray(numbers[start : start + CHUNK_ROWS])
-            out[start : start + len(chunk)] = _matrix(part, tf.constant(chunk))
+        _fill_with(out, part, table.numbers[column.name])
         return
     texts = table.texts[column.name]
-    distinct = np.concatenate(
-        [
-            _matrix(part, tf.constant(texts.values[start : start + CHUNK_ROWS]))
-            for start in range(0, max(1, len(texts.values)), CHUNK_ROWS)
-            if texts.values
-        ]
-        or [np.zeros((0, out.shape[1]), out.dtype)]
-    )
+    distinct = np.empty((len(texts.values), out.shape[1]), out.dtype)
+    _fill_with(distinct, part, texts.values)
     for start in range(0, len(out), CHUNK_ROWS):
         positions = texts.positions[start : start + CHUNK_ROWS]
         out[start : start + len(positions)] = distinct[positions]
 
 
-def _matrix(part: keras.Model, values: tf.Tensor) -> np.ndarray:
-    result = keras.ops.convert_to_numpy(part(values, training=False))
-    return result if result.ndim == 2 else result[:, None]
+def _fill_with(
+    out: np.ndarray, part: keras.Model, values: np.ndarray | list[str]
+) -> None:
+    for start in range(0, len(values), CHUNK_ROWS):
+        chunk = tf.constant(values[start : start + CHUNK_ROWS])
+        result = keras.ops.convert_to_numpy(part(chunk, training=False))
+        out[start : start + len(result)] = result.reshape(len(result), -1)
+
+
+def outputs_of(
+    forward: Callable[[Arrays], tf.Tensor], rows: Rows, num_outputs: int
+) -> np.ndarray:
+    """What a compiled function of inputs gives for `rows`: `(rows, num_outputs)`."""
+    chunks = [forward(chunk).numpy() for chunk in rows.chunks(CHUNK_ROWS // 4)]
+    return np.concatenate(chunks) if chunks else np.zeros((0, num_outputs))
 
 
 # --- the cut ----------------------------------------------------------------------

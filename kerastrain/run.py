@@ -15,10 +15,9 @@ from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note, recording
-from kerastrain.exports import EXPORTS
 from kerastrain.ingest import ArrayStore, Table, ingest
 from kerastrain.learner import KerasLearner, Learner, TrainingPlan, resolved_fit
-from kerastrain.parity import golden_cases, verify
+from kerastrain.parity import golden_cases
 from kerastrain.prepare import Prepared, prepare
 from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
@@ -28,7 +27,7 @@ from kerastrain.schema import Schema, Target
 from kerastrain.serving import Run
 from kerastrain.source import Source, open_source
 from kerastrain.split import Parts, split
-from kerastrain.store import RunFolder, read_json, write_json, write_text
+from kerastrain.store import RunFolder, write_json, write_text
 from kerastrain.trackers import TRACKERS
 
 __all__ = ["run", "train"]
@@ -149,14 +148,13 @@ def run(
             metrics = assess(learner, data, _target(schema), seed=config.seed)
             write_json(folder.metrics, metrics)  # a failed export leaves the scores
         with stage("export"):
-            write_json(folder.golden, golden_cases(learner.model, schema, raw))
-            metrics["parity"] = _export(learner, config, folder)
+            metrics["parity"] = _export(learner, schema, raw, config, folder)
             write_json(folder.metrics, metrics)
-        write_json(folder.environment, _environment(config, sources, stages))
+        surroundings = _environment(config, sources, stages)
+        write_json(folder.environment, surroundings)
         with stage("report"):
             write_report(folder)
-        # once more, with the time of the report
-        write_json(folder.environment, _environment(config, sources, stages))
+        _add_time_of_report(folder, surroundings, stages)
     return Run(folder, learner.model)
 
 
@@ -334,15 +332,27 @@ def _golden_rows(data: Prepared, table: Table, schema: Schema) -> dict[str, np.n
     return raw
 
 
-def _export(learner: Learner, config: RunConfig, folder: RunFolder) -> dict[str, Any]:
+def _export(
+    learner: Learner,
+    schema: Schema,
+    raw: dict[str, np.ndarray],
+    config: RunConfig,
+    folder: RunFolder,
+) -> dict[str, Any]:
     """Every export, each replayed in a fresh process; ParityError when one differs."""
-    golden = read_json(folder.golden)
-    parity = {}
-    for part in config.exports:
-        options = EXPORTS.check(part.name, part.options, path="exports")
-        path = learner.export(part.name, folder.exports, **options)
-        parity[part.name] = verify(part.name, path, golden)
-    return parity
+    golden = golden_cases(learner.model, schema, raw)
+    write_json(folder.golden, golden)
+    return {
+        part.name: learner.export(part.name, folder.exports, golden, **part.options)
+        for part in config.exports
+    }
+
+
+def _add_time_of_report(
+    folder: RunFolder, surroundings: dict[str, Any], stages: Stages
+) -> None:
+    """The report shows the surroundings, so they stood there before it was made."""
+    write_json(folder.environment, surroundings | {"stages": stages.records})
 
 
 def _environment(

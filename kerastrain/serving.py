@@ -21,9 +21,8 @@ from kerastrain.config import RunConfig, parse_config
 from kerastrain.config_file import load_config
 from kerastrain.errors import ConfigError, RunError
 from kerastrain.events import note, warn
-from kerastrain.exports import EXPORTS
 from kerastrain.ingest import ArrayStore, ingest
-from kerastrain.parity import verify
+from kerastrain.parity import export_verified
 from kerastrain.schema import Column, Schema, Target, check_present, no_such_column
 from kerastrain.source import Source, open_source
 from kerastrain.store import RunFolder, atomic, read_json
@@ -276,10 +275,10 @@ class Run:
         Raises:
             ParityError: the export does not give this model's numbers.
         """
-        options = EXPORTS.check(name, options, path="exports")
-        path = EXPORTS.load(name)(self.model, self.folder.exports, **options)
-        verify(name, path, read_json(self.folder.golden))
-        return path
+        golden = read_json(self.folder.golden)
+        return export_verified(
+            name, self.model, self.folder.exports, golden, **options
+        )[0]
 
     def _repr_html_(self) -> str:
         """The card that a notebook shows."""
