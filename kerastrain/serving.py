@@ -18,7 +18,7 @@ import tensorflow as tf
 from kerastrain import evaluation
 from kerastrain.columns import COLUMNS
 from kerastrain.config import RunConfig, parse_config
-from kerastrain.config_file import load_config
+from kerastrain.config.file import load_config
 from kerastrain.errors import ConfigError, RunError
 from kerastrain.events import note, warn
 from kerastrain.ingest import ArrayStore, ingest

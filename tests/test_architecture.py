@@ -17,9 +17,8 @@ PACKAGE = Path(kerastrain.__file__).parent
 # A module imports only from what stands before it. "models" is the table of a folder,
 # "models.*" are its leaves, which never import each other. A new file gets its place.
 ORDER = {
-    "words": """errors store events progress registry optimizers config_errors
-        config_file columns exports models sources trackers config config_schema
-        reserved schema""",
+    "words": """errors store events progress registry optimizers columns exports models
+        sources trackers config reserved schema""",
     "data": """source dialect sources.* split encoded formats layers parsing columns.*
         statistics detection leaks targets profile ingest features pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks

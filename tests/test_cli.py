@@ -15,7 +15,7 @@ from kerastrain.cli import main, stages
 from kerastrain.cli.show import metrics_table
 from kerastrain.cli.tables import TABLES
 from kerastrain.config import RunConfig, parse_config
-from kerastrain.config_file import load_config
+from kerastrain.config.file import load_config
 from kerastrain.errors import DivergenceError, ParityError, SourceError
 from kerastrain.events import recording, warn
 from kerastrain.store import RunFolder

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kerastrain.config import RunConfig, parse_config
-from kerastrain.config_file import load_config, with_overrides, with_values, yaml_text
-from kerastrain.config_schema import config_schema
+from kerastrain.config.file import load_config, with_overrides, with_values, yaml_text
+from kerastrain.config.schema import config_schema
 from kerastrain.errors import ConfigError, UnknownName
 from kerastrain.models import MODELS
 from kerastrain.optimizers import OPTIMIZER_OPTIONS

@@ -51,6 +51,6 @@ def schema() -> None:
     The first line `# yaml-language-server: $schema=run.schema.json` of a YAML file
     makes an editor complete it.
     """
-    from kerastrain.config_schema import config_schema
+    from kerastrain.config.schema import config_schema
 
     print(json.dumps(config_schema(), indent=1))

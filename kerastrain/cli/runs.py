@@ -141,7 +141,7 @@ def export(
     ] = None,
 ) -> None:
     """Export the model of a run and verify the export against it."""
-    from kerastrain.config_file import with_overrides
+    from kerastrain.config.file import with_overrides
     from kerastrain.exports import EXPORTS
 
     chosen = EXPORTS.check(name, with_overrides({}, options or ()), path="exports")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kerastrain.config_file import load_config, with_overrides, with_values
+from kerastrain.config.file import load_config, with_overrides, with_values
 from kerastrain.errors import ConfigError, listing
 
 __all__ = ["settings", "with_target"]

@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 def train(  # noqa: PLR0913, PLR0917  (a command's options)
     data: Annotated[
         list[str] | None,
-        Argument(help="Files or globs to train on: CSV, Parquet.", show_default=False),
+        Argument(
+            help="Files, globs, a folder or an address; see `kerastrain sources`.",
+            show_default=False,
+        ),
     ] = None,
     target: Annotated[str | None, Option(help="The column to predict.")] = None,
     task: Annotated[
@@ -43,8 +46,61 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     seed: Annotated[
         int | None, Option(help="Of split, weights, order and dropout; 0 by default.")
     ] = None,
+    where: Annotated[
+        str | None, Option(help='A condition in SQL for rows, as "year < 2020".')
+    ] = None,
+    columns: Annotated[
+        str | None, Option(help="The columns to read, divided by commas.")
+    ] = None,
+    query: Annotated[
+        str | None, Option(help="What to read from a data base, in its SQL.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        Option("--split", help="Part of a published data set, as train[:80%]."),
+    ] = None,
+    validation: Annotated[
+        list[str] | None,
+        Option(help="A file with validation rows of your own (repeat)."),
+    ] = None,
     test: Annotated[
         list[str] | None, Option(help="A file with test rows of your own (repeat).")
+    ] = None,
+    group: Annotated[
+        str | None, Option(help="A column whose equal values stay on one side.")
+    ] = None,
+    time_column: Annotated[
+        str | None, Option(help="A column in whose order rows are split.")
+    ] = None,
+    gap: Annotated[
+        str | None, Option(help="Left out between the parts of a time split, as 7d.")
+    ] = None,
+    split_column: Annotated[
+        str | None, Option(help="A column that names the part of each row.")
+    ] = None,
+    folds: Annotated[
+        int | None, Option(help="Folds of a cross-validation; 1 is a single split.")
+    ] = None,
+    repeats: Annotated[
+        int | None, Option(help="How often the folds are drawn anew.")
+    ] = None,
+    refit: Annotated[
+        bool | None,
+        Option(
+            "--refit/--no-refit",
+            help="After the folds train one model on all rows.",
+            show_default=False,
+        ),
+    ] = None,
+    imbalance: Annotated[
+        str | None,
+        Option(
+            help="auto, none, class_weights, focal, oversample, undersample or smote."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool | None,
+        Option("--strict", help="Findings of the quality gate stop the run."),
     ] = None,
     weight: Annotated[str | None, Option(help="A column of row weights.")] = None,
     positive: Annotated[
@@ -66,7 +122,11 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         Option(help="Share of malformed lines to pass over; 0.001 by default."),
     ] = None,
     memory: Annotated[
-        str | None, Option(help="For encoded rows, as 2GB; more goes to disk.")
+        str | None, Option(help="For the whole run, as 2GB; what is more goes to disk.")
+    ] = None,
+    keep_arrays: Annotated[
+        bool | None,
+        Option("--keep-arrays", help="Leave the encoded rows in the run folder."),
     ] = None,
     precision: Annotated[
         str | None, Option(help="auto, float32, mixed_bfloat16 or mixed_float16.")
@@ -104,13 +164,28 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         "fit.batch_size": batch_size,
         "out": out,
         "seed": seed,
+        "where": where,
+        "select": [name.strip() for name in (columns or "").split(",") if name.strip()],
+        "source.query": query,
+        "source.split": part,
+        "validation": validation,
         "test": test,
+        "split.group": group,
+        "split.time": time_column,
+        "split.gap": gap,
+        "split.column": split_column,
+        "split.folds": folds,
+        "split.repeats": repeats,
+        "split.refit": refit,
+        "imbalance.method": imbalance,
+        "strict": strict,
         "weight": weight,
         "positive_label": positive,
         "ignore": ignore,
         "keep": keep,
         "max_bad_rows": max_bad_rows,
         "runtime.memory": memory,
+        "runtime.keep_arrays": keep_arrays,
         "runtime.precision": precision,
     }
     chosen = settings(config, named, column or (), overrides or ())

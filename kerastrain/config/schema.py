@@ -13,7 +13,11 @@ from kerastrain.registry import argument_docs
 __all__ = ["config_schema"]
 
 # Parts that may be a plain text, and the key it then stands for.
-_PLAIN = {"ColumnConfig": "type", "OptimizerConfig": "name"}
+_PLAIN = {
+    "ColumnConfig": "type",
+    "ImbalanceConfig": "method",
+    "OptimizerConfig": "name",
+}
 
 
 def config_schema() -> dict[str, Any]:

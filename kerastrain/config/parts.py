@@ -1,0 +1,91 @@
+"""What every part of a configuration is made of."""
+
+import importlib
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from kerastrain.registry import Registry
+
+__all__ = ["Auto", "Bytes", "Count", "Named", "Part", "named"]
+
+Auto = Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """Base of every part: frozen, and an unknown key is an error."""
+
+    # A label or a column may be named 1, and YAML reads that as a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class Named(Part):
+    """A name in a table, with options beside it: `{name: mlp, dropout: 0.2}`.
+
+    The plain name is allowed too. Options are the keyword-only arguments of what the
+    table holds under that name.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    table: ClassVar[str]
+    path: ClassVar[str]
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_plain(cls, value: Any) -> Any:
+        return named(value, "name")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @classmethod
+    def registry(cls) -> Registry:
+        """The table; a listing imports neither TensorFlow nor an entry."""
+        module, _, attribute = cls.table.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def checked(self) -> Self:
+        """With all options, as the types that the entry asks for, else ConfigError."""
+        options = self.registry().check(self.name, self.options, path=self.path)
+        return type(self)(name=self.name, **options)
+
+
+def named(value: Any, key: str) -> Any:
+    return {key: value} if isinstance(value, str) else value
+
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _bytes(value: Any) -> Any:
+    """`"2GB"` to 2_000_000_000; GiB and the like count in powers of 1024."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", value, re.I)
+    if not match:
+        raise ValueError("expected a size such as 500MB or 2GiB")
+    number, unit, is_binary = match.groups()
+    scale = _UNITS[unit.upper()]
+    if is_binary:
+        scale = 1024 ** list(_UNITS).index(unit.upper())
+    return int(float(number) * scale)
+
+
+Bytes = Annotated[
+    int,
+    Field(ge=0),
+    BeforeValidator(_bytes),
+    WithJsonSchema({"type": ["integer", "string"], "examples": ["500MB", "2GiB"]}),
+]
