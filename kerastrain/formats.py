@@ -30,6 +30,7 @@ __all__ = [
     "numbers",
     "plain",
     "refuse_first",
+    "seconds",
 ]
 
 # Taken off both ends of every text: white space of ASCII and of Unicode (class Zs).
@@ -136,6 +137,45 @@ def _date_text(array: pa.Array, pattern: str) -> pa.StringArray:
 def matches(text: pa.StringArray, pattern: str) -> pa.BooleanArray:
     """Which texts match as a whole; null where the text is missing."""
     return pc.match_substring_regex(text, f"^(?:{pattern})$")
+
+
+def seconds(
+    array: pa.Array, order: str, missing_values: Sequence[str] = ()
+) -> np.ndarray:
+    """Points in time as seconds since 1970, float64; NaN for what is no date."""
+    array = plain(array)
+    if pa.types.is_string(array.type):
+        return _text_seconds(as_text(array, missing_values), order)
+    if pa.types.is_timestamp(array.type) and array.type.tz:
+        array = pc.local_timestamp(array)
+    micros = array.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return micros.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / 1e6
+
+
+def _text_seconds(text: pa.StringArray, order: str) -> np.ndarray:
+    names = [*order, "hour", "minute", "second"]
+    pattern = DATES[order]
+    for name in names:
+        pattern = re.sub(r"\((?!\?)", f"(?P<{name}>", pattern, count=1)
+    parts = pc.extract_regex(text, f"^(?:{pattern})$")
+    year, month, day, hour, minute, second = (
+        pc.if_else(pc.equal(part, ""), "0", part)
+        for part in (parts.field(name) for name in ("y", "m", "d", *names[3:]))
+    )
+    dates = [
+        pc.utf8_lpad(part, width, "0")
+        for part, width in ((year, 4), (month, 2), (day, 2))
+    ]
+    days = pc.strptime(
+        pc.binary_join_element_wise(*dates, "-"), "%Y-%m-%d", "s", error_is_null=True
+    )
+    clock = [
+        part.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for part in (days.cast(pa.int64()), hour, minute, second)
+    ]
+    values = clock[0] + 3600 * clock[1] + 60 * clock[2] + clock[3]
+    values[pc.is_null(parts).to_numpy(zero_copy_only=False)] = np.nan
+    return values
 
 
 def numbers(

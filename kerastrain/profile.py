@@ -12,6 +12,7 @@ from kerastrain.events import note, warn
 from kerastrain.leaks import warn_of_leaks
 from kerastrain.schema import Column, Schema, Target, input_names, no_such_column
 from kerastrain.source import Source
+from kerastrain.splitkeys import split_key, without_key
 from kerastrain.statistics import Cells, load_cells, measure
 from kerastrain.targets import find_target
 
@@ -22,7 +23,7 @@ __all__ = ["profile", "summary_rows"]
 _DUPLICATE_ROWS = 2_000_000
 
 
-def profile(
+def profile(  # noqa: PLR0913  (what a user may know about a table)
     source: Source,
     *,
     target: str | None = None,
@@ -32,6 +33,7 @@ def profile(
     columns: Mapping[str, ColumnConfig] | None = None,
     ignore: Sequence[str] = (),
     keep: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
 ) -> Schema:
     """Decide over all rows what each column is and what is predicted.
 
@@ -43,14 +45,15 @@ def profile(
         columns: types, formats and missing values that the user sets.
         ignore: columns to leave out.
         keep: columns to use although they would be left out.
+        keys: columns that the split goes by, under `group`, `time` or `part`.
 
     Raises:
         SchemaError: no such column, or the data do not fit what was set.
         DataError: nothing can be learnt from the table.
         ConfigError: settings that contradict each other.
     """
-    columns = columns or {}
-    _check_names(source, [target, weight, *columns, *ignore, *keep])
+    columns, keys = columns or {}, keys or {}
+    _check_names(source, [target, weight, *columns, *ignore, *keep, *keys.values()])
     _check_roles(target, weight, ignore)
     missing = {name: wish.missing_values for name, wish in columns.items()}
     with load_cells(source, missing) as cells:
@@ -70,8 +73,16 @@ def profile(
             if name not in described:
                 wish = columns.get(name, ColumnConfig())
                 described[name] = _feature(cells, name, wish, ignore, keep, weight)
+        found_keys = {
+            kind: split_key(kind, described[name], cells.where)
+            for kind, name in keys.items()
+        }
+        for kind, name in keys.items():
+            described[name] = without_key(kind, described[name], keep)
         ordered = _named_inputs([described[name] for name in cells.ids])
-        schema = Schema(columns=ordered, num_rows=cells.num_rows, target=found)
+        schema = Schema(
+            columns=ordered, num_rows=cells.num_rows, target=found, keys=found_keys
+        )
         _check_learnable(schema, source.name)
         _tell_duplicates(cells, schema)
         if found is not None:

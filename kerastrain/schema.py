@@ -118,11 +118,18 @@ class Target(_Record):
 
 
 class Schema(_Record):
-    """Columns in the order of the source, the target and the number of rows."""
+    """Columns in the order of the source, the target and the number of rows.
+
+    Args:
+        keys: columns that the split goes by, under `group`, `time` or `part`, as the
+            ingest reads them: texts, or a time as a number. A column may be a feature
+            beside.
+    """
 
     columns: list[Column]
     num_rows: int
     target: Target | None = None
+    keys: dict[str, Column] = {}
 
     @property
     def features(self) -> list[Column]:
