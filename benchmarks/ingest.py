@@ -67,9 +67,10 @@ def write_csv(path: Path, num_rows: int) -> None:
 
 
 def ours(path: Path, *, with_profile: bool = True) -> Callable[[], int]:
+    from kerastrain.arrays import ArrayStore
     from kerastrain.config import FeaturesConfig
     from kerastrain.features import Front
-    from kerastrain.ingest import ArrayStore, ingest
+    from kerastrain.ingest import ingest
     from kerastrain.pipeline import encode
     from kerastrain.profile import profile
     from kerastrain.schema import Schema

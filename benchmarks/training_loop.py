@@ -77,8 +77,9 @@ def vocabulary(size: int) -> list[str]:
 
 def prepared(data: Data, options: argparse.Namespace, watch: Callable) -> tuple:
     """Our learner before `fit`, and its encoded rows."""
+    from kerastrain.arrays import ArrayStore
     from kerastrain.config import RunConfig
-    from kerastrain.ingest import ArrayStore, ingest
+    from kerastrain.ingest import ingest
     from kerastrain.learner import KerasLearner, TrainingPlan
     from kerastrain.prepare import prepare
     from kerastrain.profile import profile

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from kerastrain.arrays import chunk_rows, pieces
 from kerastrain.evaluation import METRICS
 
 __all__ = ["Baselines", "EncodedTable", "fit_baselines"]
@@ -21,6 +22,7 @@ __all__ = ["Baselines", "EncodedTable", "fit_baselines"]
 MAX_ROWS = 100_000
 # Time of the logistic regression grows with rows x classes.
 MAX_CELLS = 2_200_000
+MAX_CONSTANT_ROWS = 5_000_000  # the share of a class is then known to 0.0002
 MAX_STEPS = 300
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # C of the logistic regression, most penalised first
 PENALTIES = (1_000.0, 100.0, 10.0, 1.0)  # alpha of the ridge regression
@@ -123,6 +125,7 @@ def _predict_constant(
     """Shares of the classes among `rows` (or the mean), the same for every test row."""
     if num_test == 0:
         return np.zeros((0, num_classes) if task != "regression" else 0)
+    rows = _sample(rows, MAX_CONSTANT_ROWS, 0)
     nothing, empty = np.zeros((len(rows), 1)), np.zeros((num_test, 1))
     y, weight = table.y[rows], table.weight_of(rows)
     if task == "regression":
@@ -151,13 +154,13 @@ def _fit_linear(
     x = encoder.fit_transform(table.features(rows["train"]))
     y, weight = table.y[rows["train"]], table.weight_of(rows["train"])
     judges = rows["validation"] if len(rows["validation"]) else rows["train"]
-    judged = encoder.transform(table.features(judges))
-    test = encoder.transform(table.features(rows["test"]))
     least_error, best = np.inf, (np.zeros(0), "")
     for model, text in _fitted(task, x, y, weight):
-        error = _error(task, table, judges, _predict(model, judged, num_classes))
+        judged = _predict(model, encoder, table, judges, num_classes)
+        error = _error(task, table, judges, judged)
         if error < least_error:
-            least_error, best = error, (_predict(model, test, num_classes), text)
+            tested = _predict(model, encoder, table, rows["test"], num_classes)
+            least_error, best = error, (tested, text)
     return best
 
 
@@ -197,7 +200,24 @@ def _fitted(
         yield model, text
 
 
-def _predict(model: Any, x: Any, num_classes: int) -> np.ndarray:
+def _predict(
+    model: Any, encoder: Any, table: EncodedTable, rows: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """In chunks: one-hot codes of a million rows take 0.4 GB."""
+    if not len(rows):
+        return np.zeros((0, num_classes) if num_classes else 0)
+    width = table.numbers.shape[1] + table.codes.shape[1]
+    return np.concatenate(
+        [
+            _predict_chunk(
+                model, encoder.transform(table.features(rows[p])), num_classes
+            )
+            for p in pieces(len(rows), chunk_rows(16 * width))
+        ]
+    )
+
+
+def _predict_chunk(model: Any, x: Any, num_classes: int) -> np.ndarray:
     if isinstance(model, Ridge):
         return model.predict(x)
     return _for_every_class(model, model.predict_proba(x), num_classes)

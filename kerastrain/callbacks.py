@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastrain.arrays import pieces
 from kerastrain.engine import Engine
 from kerastrain.errors import ConfigError, DivergenceError
 from kerastrain.evaluation import METRICS
@@ -84,15 +85,22 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         logs = {} if logs is None else logs
         outputs = self.engine.outputs_of(self.rows)
-        losses = np.asarray(self.objective.row_loss()(self.rows.targets, outputs))
-        weights = self.rows.weights if self.rows.weights.any() else None
-        logs["val_loss"] = float(np.average(losses, weights=weights))
+        logs["val_loss"] = self._loss(outputs)
         if np.isfinite(outputs).all():
             scores = self._scores(self.objective.outputs(outputs))
             logs.update({f"val_{name}": value for name, value in scores.items()})
         rate = keras.ops.convert_to_numpy(self.engine.optimizer.learning_rate)
         logs["learning_rate"] = float(rate)
         logs["epoch_s"] = time.perf_counter() - self._start_s
+
+    def _loss(self, outputs: np.ndarray) -> float:
+        """Mean over the rows by their weights, or over all where none has a weight."""
+        row_loss, weights = self.objective.row_loss(), self.rows.weights
+        losses = np.empty(len(self.rows))
+        for piece in pieces(len(losses)):
+            targets = self.rows.target[self.rows.index[piece]]
+            losses[piece] = np.asarray(row_loss(targets, outputs[piece]))
+        return float(np.average(losses, weights=weights if weights.any() else None))
 
     def _scores(self, prediction: np.ndarray) -> dict[str, float]:
         known = METRICS[self.objective.task]

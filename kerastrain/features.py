@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerastrain.arrays import pieces
 from kerastrain.columns import COLUMNS
 from kerastrain.config import FeaturesConfig
 from kerastrain.encoded import Encoded, TrainValues
@@ -27,6 +28,7 @@ __all__ = ["Features", "Front", "NumberStatistics"]
 # Quantiles are taken on at most this many rows, evenly spaced: 200,000 give the
 # median of a column to 0.1 % of its rank, and a sort of them takes 15 ms.
 _QUANTILE_ROWS = 200_000
+_SAMPLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,13 @@ class NumberStatistics:
         """From `numbers` `(all rows, columns)` float32 with NaN, at these `rows`."""
         step = max(1, -(-len(rows) // _QUANTILE_ROWS))
         sample = rows[::step]
-        described = [_describe(numbers[sample, i]) for i in range(numbers.shape[1])]
+        # Some columns at a time: one would read a file on disk once for each of them.
+        size = max(1, _SAMPLE_BYTES // max(1, 4 * len(sample)))
+        described = [
+            _describe(column)
+            for columns in pieces(numbers.shape[1], size)
+            for column in numbers[sample, columns].T
+        ]
         return cls(*np.asarray(described, dtype="float64").reshape(-1, 6).T)
 
     def factor(self) -> np.ndarray:

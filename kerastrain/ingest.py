@@ -5,79 +5,29 @@ their column, so that everything after this stage handles a text once, however m
 rows hold it.
 """
 
-import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from kerastrain.arrays import ArrayStore, chunk_rows, pieces
 from kerastrain.columns import COLUMNS
 from kerastrain.encoded import TrainValues
-from kerastrain.errors import DataError, SchemaError, SourceError
+from kerastrain.errors import SchemaError, SourceError
 from kerastrain.events import warn
 from kerastrain.schema import Column, Schema, Target, check_present
 from kerastrain.source import Source
+from kerastrain.split import Keys
+from kerastrain.splitkeys import group_values, time_values
 
-__all__ = ["ArrayStore", "Table", "Texts", "ingest"]
-
-
-class ArrayStore:
-    """Gives out arrays: in memory up to a budget, then as memory-mapped files.
-
-    Args:
-        folder: where the files lie; made when the first is needed.
-        budget_bytes: of all arrays given out; None for no limit.
-    """
-
-    def __init__(self, folder: Path | None = None, budget_bytes: int | None = None):
-        self.folder = folder
-        self.budget_bytes = budget_bytes
-        self.used_bytes = 0
-        self.num_files = 0
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """An array to be filled; C order."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self.used_bytes += size
-        fits = self.budget_bytes is None or self.used_bytes <= self.budget_bytes
-        if fits or self.folder is None:
-            return np.empty(shape, dtype)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.num_files += 1
-        path = self.folder / f"{self.num_files:04d}.npy"
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        _reserve(path, size)
-        return array
-
-    def remove_files(self) -> None:
-        """Delete the files. Arrays over them stay readable while they are held."""
-        if self.folder is None or not self.folder.is_dir():
-            return
-        for path in self.folder.glob("*.npy"):
-            with contextlib.suppress(PermissionError):  # Windows: an array is held
-                path.unlink()
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
+__all__ = ["Table", "Texts", "ingest"]
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Take the disk space now: a full disk would kill the process (SIGBUS) later."""
-    if not size or not hasattr(os, "posix_fallocate"):  # macOS, Windows
-        return
-    with path.open("rb+") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise DataError(
-                f"No room for {size / 1e9:.2g} GB of encoded rows in {path.parent}: "
-                f"{error.strerror}. Free some space, name another --out, or allow more "
-                "memory (--set runtime.memory=8GB)."
-            ) from None
+# Of a cell in an Arrow batch: the text, its offset, and what is made of it.
+_CELL_BYTES = 16
 
 
 @dataclass
@@ -105,7 +55,10 @@ class Texts:
 
     def train_values(self, rows: np.ndarray) -> TrainValues:
         """Distinct texts of `rows` but the empty one, most frequent first, then A-Z."""
-        counts = np.bincount(self.positions[rows], minlength=len(self.values))
+        counts = np.zeros(len(self.values), "int64")
+        for piece in pieces(len(rows), 1 << 20):
+            positions = self.positions[rows[piece]]
+            counts += np.bincount(positions, minlength=len(counts))
         seen = [i for i in np.flatnonzero(counts) if self.values[i] != ""]
         seen.sort(key=lambda i: (-counts[i], self.values[i]))
         return TrainValues([self.values[i] for i in seen], counts[seen])
@@ -120,6 +73,7 @@ class Table:
         texts: columns that the model reads as text, by column name.
         target: class positions int32 (-1 for missing) or float64 (NaN for missing).
         weight: float32 `(rows,)`, or None.
+        keys: what the split goes by.
         num_rows_of: rows of each source; they lie one below the other.
     """
 
@@ -128,6 +82,7 @@ class Table:
     texts: dict[str, Texts]
     target: np.ndarray | None = None
     weight: np.ndarray | None = None
+    keys: Keys = field(default_factory=Keys)
     num_rows_of: list[int] = field(default_factory=list)
 
     def put(self, column: Column, first_row: int, values: Any) -> None:
@@ -141,11 +96,13 @@ class Table:
     @property
     def has_target(self) -> np.ndarray:
         """bool `(rows,)`."""
-        if self.target is None:
-            return np.zeros(self.num_rows, "bool")
-        if self.target.dtype.kind == "f":
-            return ~np.isnan(self.target)
-        return self.target >= 0
+        present = np.zeros(self.num_rows, "bool")
+        if self.target is not None:
+            is_number = self.target.dtype.kind == "f"
+            for piece in pieces(self.num_rows, 1 << 20):
+                values = self.target[piece]
+                present[piece] = ~np.isnan(values) if is_number else values >= 0
+        return present
 
     def raw(self, schema: Schema, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What the model takes for `rows`: float32 or texts, by input name."""
@@ -155,25 +112,34 @@ class Table:
                 raw[column.input] = np.asarray(self.numbers[column.name][rows])
             else:
                 texts = self.texts[column.name]
-                values = np.asarray([*texts.values, ""], dtype=object)
-                raw[column.input] = values[texts.positions[rows]]
+                positions = texts.positions[rows].tolist()
+                values = [texts.values[i] for i in positions]
+                raw[column.input] = np.asarray(values, dtype=object)
         return raw
 
-    def release(self) -> None:
+    def release(self, store: ArrayStore) -> None:
         """Let go of the columns, which are not needed once they are encoded."""
+        store.take_back(*self.numbers.values())
+        store.take_back(*(texts.positions for texts in self.texts.values()))
         self.numbers.clear()
         self.texts.clear()
 
-    def row_hashes(self) -> np.ndarray:
+    def row_hashes(self, store: ArrayStore | None = None) -> np.ndarray:
         """uint64 `(rows,)` that depend on the content of a row alone."""
-        hashes = np.zeros(self.num_rows, "uint64")
-        for column in self.numbers.values():
-            _mix(hashes, _number_hashes(column))
-        for texts in self.texts.values():
-            values = pd.util.hash_array(np.asarray(texts.values, dtype=object))
-            _mix(hashes, values[texts.positions])
-        if self.target is not None:
-            _mix(hashes, _number_hashes(self.target))
+        hashes = (store or ArrayStore()).empty((self.num_rows,), "uint64")
+        distinct = [
+            (pd.util.hash_array(np.asarray(texts.values, dtype=object)), texts)
+            for texts in self.texts.values()
+        ]
+        for piece in pieces(self.num_rows, 1 << 20):
+            mixed = np.zeros(piece.stop - piece.start, "uint64")
+            for column in self.numbers.values():
+                _mix(mixed, _number_hashes(column[piece]))
+            for values, texts in distinct:
+                _mix(mixed, values[texts.positions[piece]])
+            if self.target is not None:
+                _mix(mixed, _number_hashes(self.target[piece]))
+            hashes[piece] = mixed
         return hashes
 
 
@@ -192,7 +158,7 @@ def _mix(hashes: np.ndarray, values: np.ndarray) -> None:
 
 
 def ingest(sources: Sequence[Source], schema: Schema, store: ArrayStore) -> Table:
-    """Read features, target and weight of the sources, one below the other.
+    """Read features, target, weight and keys of the sources, one below the other.
 
     Raises:
         SchemaError: a column is missing, or holds what its type does not allow.
@@ -202,32 +168,104 @@ def ingest(sources: Sequence[Source], schema: Schema, store: ArrayStore) -> Tabl
         for column in schema.columns
         if column.role in ("feature", "target", "weight")
     ]
+    own = {} if len(sources) == 1 else {"part"}  # the files name the parts
+    keys = {k: c for k, c in schema.keys.items() if k not in own}
     for source in sources:
         wanted = [column.name for column in columns]
         check_present(wanted, source.schema.names, where=source.name)
     counts = [_count_rows(source, columns[0].name) for source in sources]
     table = _empty_table(columns, counts, store)
+    reader = _Reader(columns, table, _Keys.of(keys, table.num_rows, store))
     first_row = 0
     for source, num_rows in zip(sources, counts, strict=True):
-        _read(source, columns, table, first_row, num_rows)
+        reader.read(source, first_row, num_rows)
         first_row += num_rows
-    _take_out_target(table, schema, sources[-1].name)
+    table.keys = reader.keys.found()
+    _take_out_target(table, schema, sources[-1].name, store)
     return table
 
 
-def _read(
-    source: Source, columns: list[Column], table: Table, first_row: int, num_rows: int
-) -> None:
-    done = 0
-    for batch in source.scan([column.name for column in columns]):
-        if done + batch.num_rows > num_rows:
-            raise SourceError(f"{source.name} grew while it was read. Train again.")
-        for column in columns:
-            values = _values(column, batch.column(column.name), source.name, done)
-            table.put(column, first_row + done, values)
-        done += batch.num_rows
-    if done != num_rows:
-        raise SourceError(f"{source.name} shrank while it was read. Train again.")
+@dataclass
+class _Keys:
+    """The columns that the split goes by, while they are read."""
+
+    columns: dict[str, Column]
+    group: np.ndarray | None
+    time: np.ndarray | None
+    part: Texts | None
+
+    @classmethod
+    def of(
+        cls, columns: dict[str, Column], num_rows: int, store: ArrayStore
+    ) -> "_Keys":
+        def empty(kind: str, dtype: str) -> np.ndarray | None:
+            return store.empty((num_rows,), dtype) if kind in columns else None
+
+        part = empty("part", "int32")
+        return cls(
+            columns,
+            empty("group", "uint64"),
+            empty("time", "float64"),
+            None if part is None else Texts(part),
+        )
+
+    def put(self, batch: pa.RecordBatch, first_row: int, where: str, done: int) -> None:
+        rows = slice(first_row, first_row + batch.num_rows)
+        for kind, column in self.columns.items():
+            place = batch.schema.get_field_index(column.name)
+            if place < 0:  # rows of one's own need no key
+                self._put_missing(kind, rows)
+                continue
+            array = batch.column(place)
+            if kind == "group" and self.group is not None:
+                self.group[rows] = group_values(column, array)
+            elif kind == "time" and self.time is not None:
+                self.time[rows] = time_values(
+                    column, array, where=where, first_row=done
+                )
+            elif self.part is not None:
+                self.part.put(first_row, _values(column, array, where, done))
+
+    def _put_missing(self, kind: str, rows: slice) -> None:
+        if kind == "group" and self.group is not None:
+            self.group[rows] = 0
+        elif kind == "time" and self.time is not None:
+            self.time[rows] = np.nan
+        elif self.part is not None:
+            self.part.put(rows.start, pa.array([""] * (rows.stop - rows.start)))
+
+    def found(self) -> Keys:
+        part = self.part
+        names = () if part is None else tuple(part.values)
+        positions = None if part is None else part.positions
+        return Keys(self.group, self.time, positions, names)
+
+
+@dataclass
+class _Reader:
+    """Reads sources into a table."""
+
+    columns: list[Column]
+    table: Table
+    keys: _Keys
+
+    def read(self, source: Source, first_row: int, num_rows: int) -> None:
+        names = [column.name for column in self.columns]
+        keys = [column.name for column in self.keys.columns.values()]
+        present = [name for name in keys if name in source.schema.names]
+        wanted = list(dict.fromkeys([*names, *present]))
+        done, size = 0, chunk_rows(_CELL_BYTES * len(wanted))
+        for batch in source.scan(wanted, batch_rows=size):
+            if done + batch.num_rows > num_rows:
+                raise SourceError(f"{source.name} grew while it was read. Train again.")
+            for column in self.columns:
+                array = batch.column(column.name)
+                values = _values(column, array, source.name, done)
+                self.table.put(column, first_row + done, values)
+            self.keys.put(batch, first_row + done, source.name, done)
+            done += batch.num_rows
+        if done != num_rows:
+            raise SourceError(f"{source.name} shrank while it was read. Train again.")
 
 
 def _count_rows(source: Source, column: str) -> int:
@@ -255,33 +293,38 @@ def _values(column: Column, array: Any, where: str, first_row: int) -> Any:
     return kind.to_input(column, array, where=where, first_row=first_row)
 
 
-def _take_out_target(table: Table, schema: Schema, where: str) -> None:
+def _take_out_target(
+    table: Table, schema: Schema, where: str, store: ArrayStore
+) -> None:
     """Move target and weight out of the feature columns."""
     target = schema.target
     if target is not None and target.name in table.numbers | table.texts:
-        column: np.ndarray | Texts
         if target.name in table.numbers:
-            column = table.numbers.pop(target.name)
+            table.target = _number_target(target, table.numbers.pop(target.name), where)
         else:
-            column = table.texts.pop(target.name)
-        table.target = _target_values(target, column, where)
+            texts = table.texts.pop(target.name)
+            table.target = _class_target(target, texts, where)
     if schema.weight is not None and schema.weight.name in table.numbers:
         table.weight = _weights(table.numbers.pop(schema.weight.name), schema.weight)
 
 
-def _target_values(
-    target: Target, column: np.ndarray | Texts, where: str
-) -> np.ndarray:
-    if target.task == "regression":
-        if isinstance(column, Texts):
-            raise SchemaError(f"column '{target.name}' in {where}: expected numbers.")
-        values = np.asarray(column, "float64")
-        return np.where(np.isfinite(values), values, np.nan)
-    if not isinstance(column, Texts):
+def _number_target(target: Target, values: np.ndarray, where: str) -> np.ndarray:
+    """In place: NaN for what is not finite."""
+    if target.task != "regression":
         raise SchemaError(f"column '{target.name}' in {where}: expected texts.")
+    for piece in pieces(len(values), 1 << 20):
+        part = values[piece]
+        values[piece] = np.where(np.isfinite(part), part, np.nan)
+    return values
+
+
+def _class_target(target: Target, texts: Texts, where: str) -> np.ndarray:
+    """In place: positions of labels instead of texts, -1 for missing and unknown."""
+    if target.task == "regression":
+        raise SchemaError(f"column '{target.name}' in {where}: expected numbers.")
     by_label = {label: i for i, label in enumerate(target.labels)}
-    positions = np.array([by_label.get(v, -1) for v in column.values], "int32")
-    unknown = [v for v in column.values if v != "" and v not in by_label]
+    labels = np.array([by_label.get(v, -1) for v in texts.values], "int32")
+    unknown = [v for v in texts.values if v != "" and v not in by_label]
     if unknown:
         shown = ", ".join(repr(v) for v in unknown[:5])
         warn(
@@ -290,12 +333,20 @@ def _target_values(
             f"without a target: {shown}.",
             labels=unknown[:100],
         )
-    return positions[column.positions]
+    for piece in pieces(len(texts.positions), 1 << 20):
+        texts.positions[piece] = labels[texts.positions[piece]]
+    return texts.positions
 
 
 def _weights(values: np.ndarray, column: Column) -> np.ndarray:
-    weights = np.nan_to_num(np.asarray(values, "float32"), nan=0.0)
-    num_missing = int(np.isnan(values).sum())
+    """In place: 0 for missing."""
+    num_missing, low, high = 0, np.inf, -np.inf
+    for piece in pieces(len(values), 1 << 20):
+        part = values[piece]
+        num_missing += int(np.isnan(part).sum())
+        part = np.nan_to_num(part, nan=0.0)
+        low, high = min(low, part.min()), max(high, part.max())
+        values[piece] = part
     if num_missing:
         warn(
             "missing_weights",
@@ -303,9 +354,9 @@ def _weights(values: np.ndarray, column: Column) -> np.ndarray:
             f"'{column.name}' and count as rows of weight 0.",
             rows=num_missing,
         )
-    if (weights < 0).any() or not weights.any():
+    if low < 0 or not high > 0:
         raise SchemaError(
             f"weight column '{column.name}': expected numbers of 0 and above, "
-            f"not all 0; got {weights.min():g} to {weights.max():g}."
+            f"not all 0; got {low:g} to {high:g}."
         )
-    return weights
+    return values

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastrain.arrays import ArrayStore, pieces
 from kerastrain.callbacks import BestWeights, EpochOrder, StopOnNaN, Validate
 from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
-from kerastrain.evaluation import METRICS, score
+from kerastrain.evaluation import METRICS, most_rows, score
 from kerastrain.features import Features
-from kerastrain.ingest import ArrayStore
 from kerastrain.models import MODELS
 from kerastrain.objective import Objective
 from kerastrain.parity import export_verified
@@ -132,6 +132,7 @@ class KerasLearner(Learner):
 
     def fit(self, train: Rows, validation: Rows) -> None:
         plan = self.plan
+        validation = validation.at_most(most_rows(self.objective.num_outputs))
         targets = validation.targets
         prefix, core = cut(self.numeric)
         train, validation = self._through(prefix, train, validation)
@@ -182,14 +183,13 @@ class KerasLearner(Learner):
         self, prefix: keras.Model, train: Rows, validation: Rows
     ) -> tuple[Rows, Rows]:
         """Both parts with the prefix's outputs as inputs; they share the arrays."""
-        both = Rows(
-            train.inputs,
-            self.objective.encoded(train.target),
-            train.weight,
-            np.concatenate([train.index, validation.index]),
-        )
-        both = run_prefix(prefix, both, self.plan.store)
-        return replace(both, index=train.index), replace(both, index=validation.index)
+        store = self.plan.store
+        target = store.empty(train.target.shape, self.objective.target_dtype)
+        for piece in pieces(len(target), 1 << 20):
+            target[piece] = self.objective.encoded(train.target[piece])
+        both = [replace(rows, target=target) for rows in (train, validation)]
+        train, validation = run_prefix(prefix, both, store)
+        return train, validation
 
     def _schedule(self, total_steps: int, monitor: Monitor) -> Schedule:
         config = self.plan.schedule

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerastrain.arrays import Chosen, class_counts, mean_and_std
 from kerastrain.config import ObjectiveConfig
 from kerastrain.errors import ConfigError, unknown
 from kerastrain.layers import DecideLabel, Probabilities, Unstandardize
@@ -39,7 +40,7 @@ class Objective:
 
     @classmethod
     def of(
-        cls, target: Target, config: ObjectiveConfig, train_targets: np.ndarray
+        cls, target: Target, config: ObjectiveConfig, train_targets: np.ndarray | Chosen
     ) -> "Objective":
         """ConfigError when the loss does not fit the task."""
         fitting = _NUMBER_LOSSES if target.task == "regression" else _CLASS_LOSSES
@@ -51,7 +52,7 @@ class Objective:
             )
         mean, std = 0.0, 1.0
         if target.task == "regression":
-            mean, std = float(train_targets.mean()), float(train_targets.std())
+            mean, std = mean_and_std(train_targets)
             if std <= 1e-12 * abs(mean):  # equal values: what is left is rounding
                 std = 1.0
         return cls(target.task, tuple(target.labels), loss, config, mean, std)
@@ -83,6 +84,11 @@ class Objective:
         exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponent / exponent.sum(axis=1, keepdims=True)
 
+    @property
+    def target_dtype(self) -> str:
+        """Of what `encoded` gives."""
+        return "float32" if self.task == "regression" else "int32"
+
     def encoded(self, targets: np.ndarray) -> np.ndarray:
         """Targets as the loss takes them: int32 classes, or float32 standardised."""
         if self.task == "regression":
@@ -93,11 +99,9 @@ class Objective:
         """`(targets (rows,), outputs (rows, num_outputs))` to losses `(rows,)`."""
         return _ROW_LOSSES[self.loss](self)
 
-    def class_weights(self, train_targets: np.ndarray) -> np.ndarray:
+    def class_weights(self, train_targets: np.ndarray | Chosen) -> np.ndarray:
         """Weight of each class, `(classes,)`, with mean 1 over the train rows."""
-        counts = np.bincount(train_targets, minlength=len(self.labels)).astype(
-            "float64"
-        )
+        counts = class_counts(train_targets, len(self.labels)).astype("float64")
         wanted = self.config.class_weights
         if wanted == "none":
             weights = np.ones_like(counts)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kerastrain.arrays import ArrayStore, Chosen, pieces
 from kerastrain.config import RunConfig
 from kerastrain.errors import DataError
 from kerastrain.features import Front, NumberStatistics
-from kerastrain.ingest import ArrayStore, Table
+from kerastrain.ingest import Table
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows, encode
 from kerastrain.schema import Schema
@@ -54,8 +55,10 @@ def prepare(
     front = Front(schema, values, config.features)
     arrays = encode(front, table, store)
     none = np.zeros((table.num_rows, 0), "float32")
-    task = Objective.of(schema.target, config.objective, table.target[parts.train])
-    weight = _training_weight(table, task, parts.train)
+    task = Objective.of(
+        schema.target, config.objective, Chosen(table.target, parts.train)
+    )
+    weight = _training_weight(table, task, parts.train, store)
     train, validation, test = (
         Rows(arrays, table.target, weight, index)
         for index in (parts.train, parts.validation, parts.test)
@@ -73,7 +76,9 @@ def prepare(
     )
 
 
-def _training_weight(table: Table, task: Objective, train: np.ndarray) -> np.ndarray:
+def _training_weight(
+    table: Table, task: Objective, train: np.ndarray, store: ArrayStore
+) -> np.ndarray:
     """User's weight times class weight, float32 `(rows,)`.
 
     Both have mean 1 over the train rows; rows of weight 0 count as no rows, in this
@@ -82,15 +87,39 @@ def _training_weight(table: Table, task: Objective, train: np.ndarray) -> np.nda
     Raises:
         DataError: no train row has a weight.
     """
-    weight = np.ones(table.num_rows, "float32")
-    if table.weight is not None:
-        positive = table.weight[train][table.weight[train] > 0]
-        if not len(positive):
-            raise DataError(
-                "Every train row has weight 0: there is nothing to learn from. Give "
-                "more rows a weight, or draw another split (--set split.seed=1)."
-            )
-        weight = table.weight / positive.mean(dtype="float64")
-    if task.labels and table.target is not None:
-        weight = weight * task.class_weights(table.target[train])[table.target]
-    return weight.astype("float32")
+    factors = _class_factors(table, task, train)
+    if table.weight is None and factors is None:
+        return np.broadcast_to(np.float32(1), (table.num_rows,))  # takes no memory
+    weight = store.empty((table.num_rows,), "float32")
+    scale = 1.0 if table.weight is None else 1 / _mean_positive(table.weight, train)
+    for piece in pieces(table.num_rows, 1 << 20):
+        part = np.full(piece.stop - piece.start, scale)
+        if table.weight is not None:
+            part *= table.weight[piece]
+        if factors is not None and table.target is not None:
+            part *= factors[table.target[piece]]
+        weight[piece] = part
+    return weight
+
+
+def _class_factors(
+    table: Table, task: Objective, train: np.ndarray
+) -> np.ndarray | None:
+    """What the class of a row counts, `(classes,)`; None where all count alike."""
+    if not task.labels or table.target is None:
+        return None
+    factors = task.class_weights(Chosen(table.target, train))
+    return None if (factors == 1).all() else factors
+
+
+def _mean_positive(weight: np.ndarray, train: np.ndarray) -> float:
+    total, count = 0.0, 0
+    for values in Chosen(weight, train):
+        total += float(values[values > 0].sum(dtype="float64"))
+        count += int((values > 0).sum())
+    if not count:
+        raise DataError(
+            "Every train row has weight 0: there is nothing to learn from. Give "
+            "more rows a weight, or draw another split (--set split.seed=1)."
+        )
+    return total / count

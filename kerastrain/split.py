@@ -27,6 +27,23 @@ _LEAST_DISTINCT = 30
 
 
 @dataclass(frozen=True, eq=False)
+class Keys:
+    """What rows are split by besides their content, `(rows,)` each.
+
+    Args:
+        group: uint64 hash of the group's name; 0 for missing.
+        time: float64 seconds since 1970, or a number; NaN for missing.
+        part: int32 position in `part_names`.
+        part_names: texts of the split column; "" for missing.
+    """
+
+    group: np.ndarray | None = None
+    time: np.ndarray | None = None
+    part: np.ndarray | None = None
+    part_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Parts:
     """Row numbers of each part, sorted, int64; counted from 0 in the source.
 

@@ -19,7 +19,8 @@ PACKAGE = Path(kerastrain.__file__).parent
 ORDER = {
     "words": """errors store events progress registry optimizers columns exports models
         sources trackers config reserved schema""",
-    "data": """source dialect sources.* split encoded formats layers parsing columns.*
+    "data": """arrays source dialect sources.* split encoded formats layers parsing
+        columns.*
         statistics detection leaks targets splitkeys profile ingest features
         pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks

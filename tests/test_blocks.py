@@ -56,6 +56,26 @@ def test_each_row_comes_exactly_once_in_an_epoch(num_rows, batch_size, steps):
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("num_rows", [5_000, 4_096, 1_025])
+def test_rows_beyond_the_window_are_shuffled_in_two_levels(num_rows, monkeypatch):
+    monkeypatch.setattr("kerastrain.pipeline.WINDOW_BYTES", 2_048 * 8)
+    monkeypatch.setattr("kerastrain.pipeline.RUN_ROWS", 16)
+    blocks = blocks_of(num_rows, 100, 4)
+    assert blocks.window == 2_048
+    epochs = [np.concatenate([*blocks.steps(epoch)]) for epoch in (0, 0, 1)]
+    for order in epochs:
+        assert sorted(order) == [*range(num_rows)]
+    assert epochs[0].tolist() == epochs[1].tolist() != epochs[2].tolist()
+    got = steps_of(blocks)
+    assert {len(step) for step in got} <= {
+        num_rows // len(got),
+        num_rows // len(got) + 1,
+    }
+    # Neighbours are torn apart, and each step draws from all over the table.
+    assert np.mean(np.abs(np.diff(epochs[0])) <= 1) < 0.01
+    assert np.std([np.mean(step) for step in got]) < 0.12 * 2 * num_rows
+
+
 def test_the_order_depends_on_seed_and_epoch_alone():
     def order(steps=2, **options):
         return [*itertools.chain(*steps_of(blocks_of(40, 8, steps, **options)))]

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from kerastrain.arrays import ArrayStore
 from kerastrain.errors import DataError, SchemaError, SourceError
 from kerastrain.events import recording
-from kerastrain.ingest import ArrayStore, Texts, ingest
+from kerastrain.ingest import Texts, ingest
 from kerastrain.profile import profile
 from kerastrain.schema import Column, ColumnStats, Schema, Target
 from kerastrain.source import Source, open_source

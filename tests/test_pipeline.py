@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kerastrain import layers
-from kerastrain.ingest import ArrayStore
-from kerastrain.pipeline import CHUNK_ROWS, Blocks, Rows, cut, run_prefix
+from kerastrain.arrays import MAX_CHUNK_ROWS, ArrayStore, DiskArray
+from kerastrain.pipeline import Blocks, Rows, cut, run_prefix
 
 # Keras 3.15 with NumPy 2 says so whenever a variable is read.
 pytestmark = pytest.mark.filterwarnings(
@@ -262,7 +262,7 @@ def rows_of(inputs, index=None):
 def test_run_prefix_gives_what_the_prefix_gives_on_the_rows_asked_for(network):
     prefix, _ = cut(build(network))
     index = np.array([7, 0, 3])
-    rows = run_prefix(prefix, rows_of(X, index), Marked())
+    [rows] = run_prefix(prefix, [rows_of(X, index)], Marked())
     assert rows.index is index
     assert [*rows.inputs] == [*prefix.output]
     for name, tensor in prefix(X).items():
@@ -275,10 +275,10 @@ def test_run_prefix_gives_what_the_prefix_gives_on_the_rows_asked_for(network):
 
 def test_tensors_that_pass_unchanged_are_not_copied():
     prefix, _ = cut(build(late_second_input))
-    rows = run_prefix(prefix, rows_of(X), ArrayStore())
+    [rows] = run_prefix(prefix, [rows_of(X)], ArrayStore())
     assert not any(np.shares_memory(x, X["a"]) for x in rows.inputs.values())
     prefix, _ = cut(build(nothing_frozen))
-    rows = run_prefix(prefix, rows_of(X), ArrayStore())
+    [rows] = run_prefix(prefix, [rows_of(X)], ArrayStore())
     assert [*map(id, rows.inputs.values())] == [id(X["a"]), id(X["b"])]
 
 
@@ -287,17 +287,17 @@ def test_an_identity_that_is_called_twice_passes_both_tensors():
     same = L.Identity()
     tensors = [L.Dense(2)(same(tensor)) for tensor in inputs.values()]
     prefix, _ = cut(keras.Model(inputs, L.Add()(tensors)))
-    rows = run_prefix(prefix, rows_of(X), ArrayStore())
+    [rows] = run_prefix(prefix, [rows_of(X)], ArrayStore())
     assert [*map(id, rows.inputs.values())] == [id(X["a"]), id(X["b"])]
 
 
 def test_a_prefix_runs_over_more_rows_than_pass_at_once(tmp_path):
-    num_rows = CHUNK_ROWS + 4_464
+    num_rows = MAX_CHUNK_ROWS + 4_464
     a = np.arange(3 * num_rows, dtype="float32").reshape(-1, 3) % 1000
     prefix, _ = cut(build(linear))
     index = np.random.default_rng(0).permutation(num_rows)[:-7]
     store = ArrayStore(tmp_path, budget_bytes=0)
-    rows = run_prefix(prefix, rows_of({"a": a, "b": a}, index), store)
+    [rows] = run_prefix(prefix, [rows_of({"a": a, "b": a}, index)], store)
     (array,) = rows.inputs.values()
     assert isinstance(array, np.memmap)
     expected = (a - [1, 2, 3]) * [1, 0.5, 2]
@@ -317,9 +317,9 @@ def test_a_prefix_of_16_bits_lies_in_files_and_comes_back_in_batches(
 ):
     model = build(mlp)
     prefix, core = cut(model)
-    rows = run_prefix(prefix, rows_of(X), ArrayStore(tmp_path, budget_bytes=0))
+    [rows] = run_prefix(prefix, [rows_of(X)], ArrayStore(tmp_path, budget_bytes=0))
     (array,) = rows.inputs.values()
-    assert (type(array), array.dtype.name) == (np.memmap, "bfloat16")
+    assert (type(array), array.dtype.name) == (DiskArray, "bfloat16")
     (block,) = Blocks(rows, 4, 8, seed=0).dataset()
     (tensor,) = block[0].values()
     assert tensor.dtype == "bfloat16"
@@ -334,7 +334,7 @@ def test_tensors_keep_their_places_when_there_are_more_than_ten(tmp_path):
     model = keras.Model(x, L.Concatenate()(parts))
     prefix, core = cut(model)
     a = np.arange(26, dtype="float32").reshape(2, 13)
-    rows = run_prefix(prefix, rows_of({"a": a}), ArrayStore())
+    [rows] = run_prefix(prefix, [rows_of({"a": a})], ArrayStore())
     (block,) = Blocks(rows, 2, 8, seed=0).dataset()
     inputs = [block[0][tensor_name] for tensor_name in prefix.output]
     assert [*block[0]] == [*prefix.output] == [f"prefix_{i}" for i in range(13)]

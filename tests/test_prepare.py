@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from kerastrain.arrays import ArrayStore
 from kerastrain.config import ObjectiveConfig
 from kerastrain.errors import DataError
 from kerastrain.ingest import Table
@@ -18,7 +19,7 @@ def weights_of(weight, train, **config):
     table = Table(6, {}, {}, target, np.asarray(weight, "float32"))
     task = Target(name="t", task="binary", labels=["a", "b"])
     goal = Objective.of(task, ObjectiveConfig(**config), target[train])
-    return _training_weight(table, goal, np.asarray(train))
+    return _training_weight(table, goal, np.asarray(train), ArrayStore())
 
 
 def test_train_rows_that_count_have_weight_1_on_average():

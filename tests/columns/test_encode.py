@@ -7,12 +7,13 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from kerastrain.arrays import ArrayStore
 from kerastrain.columns import COLUMNS
 from kerastrain.columns.datetime import Datetime
 from kerastrain.config import FeaturesConfig
 from kerastrain.encoded import TrainValues
 from kerastrain.features import Front
-from kerastrain.ingest import ArrayStore, ingest
+from kerastrain.ingest import ingest
 from kerastrain.pipeline import encode
 from kerastrain.schema import Column, ColumnStats, Schema
 from kerastrain.source import open_source
