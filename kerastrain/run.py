@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from kerastrain import environment
+from kerastrain.arrays import ArrayStore
 from kerastrain.assessment import assess
 from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note, recording
-from kerastrain.ingest import ArrayStore, Table, ingest
+from kerastrain.ingest import Table, ingest
 from kerastrain.learner import KerasLearner, Learner, TrainingPlan, resolved_fit
 from kerastrain.parity import golden_cases
 from kerastrain.prepare import Prepared, prepare
@@ -139,6 +140,7 @@ def run(
         with stage("encode"):
             data = prepare(table, schema, parts, store, config)
             raw = _golden_rows(data, table, schema)
+            table.release(store)  # it is encoded
         with stage("train"):
             plan = _plan(data, config, devices, store, folder, progress)
             learner = KerasLearner(data, config.model, plan)
@@ -322,14 +324,10 @@ class _Watch(keras.callbacks.Callback):
 
 
 def _golden_rows(data: Prepared, table: Table, schema: Schema) -> dict[str, np.ndarray]:
-    """Raw rows to replay; then the raw table is let go, since it is encoded.
-
-    Test rows come first: they hold values the model never saw.
-    """
-    index = np.concatenate([data.test.index, data.validation.index, data.train.index])
-    raw = table.raw(schema, index[:256])
-    table.release()
-    return raw
+    """Raw rows to replay. Test rows come first: they hold values the model never saw."""
+    parts = (data.test, data.validation, data.train)
+    index = np.concatenate([rows.index[:256] for rows in parts])
+    return table.raw(schema, index[:256])
 
 
 def _export(

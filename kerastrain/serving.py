@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from kerastrain import evaluation
+from kerastrain.arrays import ArrayStore
 from kerastrain.columns import COLUMNS
 from kerastrain.config import RunConfig, parse_config
 from kerastrain.config.file import load_config
 from kerastrain.errors import ConfigError, RunError
 from kerastrain.events import note, warn
-from kerastrain.ingest import ArrayStore, ingest
+from kerastrain.ingest import ingest
 from kerastrain.parity import export_verified
 from kerastrain.schema import Column, Schema, Target, check_present, no_such_column
 from kerastrain.source import Source, open_source
