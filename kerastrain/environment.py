@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Stages", "describe", "free_memory_bytes"]
+__all__ = ["Stages", "describe", "free_memory_bytes", "resident_bytes"]
 
 PACKAGES = (
     "kerastrain", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "duckdb",
@@ -77,7 +77,7 @@ class _Sampler:
         self._thread.join()
 
     def sample(self) -> int:
-        self.peak = max(self.peak, _resident_bytes())
+        self.peak = max(self.peak, resident_bytes())
         return self.peak
 
     def _run(self) -> None:
@@ -137,7 +137,8 @@ def _total_memory_bytes() -> int:
     return min([total, *(limit for limit, _ in cgroup_limits())])
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
     return psutil.Process().memory_info().rss
 
 

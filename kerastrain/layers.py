@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import ops
 
 __all__ = [
+    "Calibrate",
     "CategoryEmbedding",
     "DecideLabel",
     "Exact",
@@ -26,6 +27,7 @@ __all__ = [
     "SignedLog",
     "SmoothClip",
     "Unstandardize",
+    "honest_logits",
     "register",
 ]
 
@@ -235,6 +237,85 @@ class CategoryEmbedding(keras.layers.Layer):
 
 
 # --- the decision -----------------------------------------------------------------
+
+
+def honest_logits(logits: Any, scale: Any, shift: Any, gamma: float = 0.0) -> Any:
+    """Logits without the marks of training: `scale * logits + shift`.
+
+    Args:
+        gamma: exponent of the focal loss that the logits come from. What minimises it
+            is undone first, exactly: the class shares are in the ratio of
+            `p / ((1 - p)^gamma - gamma * p * (1 - p)^(gamma - 1) * log p)`.
+
+    Shapes: `(rows, outputs)` -> `(rows, outputs)`; one output is that of two classes.
+    Reference: Charoenphakdee et al. 2021, "On focal loss for class-posterior
+    probability estimation", theorem 11.
+    """
+    if gamma:
+        log_p, log_rest = _log_shares(logits)
+        steepness = ops.exp(log_rest) - gamma * ops.exp(log_p) * log_p
+        shares = log_p - (gamma - 1) * log_rest - ops.log(steepness)
+        one = logits.shape[-1] == 1
+        logits = shares[:, 1:] - shares[:, :1] if one else shares
+    return logits * scale + shift
+
+
+def _log_shares(logits: Any) -> tuple[Any, Any]:
+    """`log p` and `log(1 - p)` of each class, `(rows, classes)`, both finite."""
+    if logits.shape[-1] > 1:
+        log_p = ops.log_softmax(logits, axis=-1)
+        return log_p, ops.log(ops.maximum(1 - ops.exp(log_p), 1e-7))
+    logits = ops.clip(logits, -80, 80)  # exp(-88) is 0 in float32
+    low, high = ops.log_sigmoid(-logits), ops.log_sigmoid(logits)
+    return ops.concatenate([low, high], -1), ops.concatenate([high, low], -1)
+
+
+@register
+class Calibrate(Exact):
+    """Logits to honest ones, see `honest_logits`. `(batch, n)` -> `(batch, n)`.
+
+    Args:
+        scale: one factor for all.
+        shift: `n` values that are added.
+        gamma: of the focal loss; 0 when there was none.
+
+    Scale and shift are variables that no optimiser sees, so that `set` may change them
+    after training in a model that was built before.
+    """
+
+    def __init__(
+        self, scale: float, shift: Sequence[float], gamma: float = 0.0, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.scale = float(scale)
+        self.shift = [float(value) for value in shift]
+        self.gamma = float(gamma)
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(shape=(), trainable=False, name="factor")
+        self.offset = self.add_weight(
+            shape=(len(self.shift),), trainable=False, name="offset"
+        )
+        self.set(self.scale, self.shift)
+
+    def set(self, scale: float, shift: Sequence[float]) -> None:
+        """Take other values, here and in the configuration."""
+        self.scale, self.shift = float(scale), [float(value) for value in shift]
+        self.factor.assign(self.scale)
+        self.offset.assign(_floats(self.shift))
+
+    def call(self, logits):
+        return honest_logits(logits, self.factor, self.offset, self.gamma)
+
+    def compute_output_spec(self, logits):
+        return keras.KerasTensor(logits.shape, "float32")
+
+    def get_config(self):
+        return super().get_config() | {
+            "scale": self.scale,
+            "shift": self.shift,
+            "gamma": self.gamma,
+        }
 
 
 @register

@@ -18,6 +18,7 @@ from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note, recording
 from kerastrain.ingest import Table, ingest
 from kerastrain.learner import KerasLearner, Learner, TrainingPlan, resolved_fit
+from kerastrain.memory import Budget, limited
 from kerastrain.parity import golden_cases
 from kerastrain.prepare import Prepared, prepare
 from kerastrain.profile import profile
@@ -123,15 +124,16 @@ def run(
         stack.enter_context(progress)
         stack.enter_context(recording(folder.events, progress.on_event))
         stage = _announced(stages, progress)
+        budget = stack.enter_context(limited(_budget(config, folder)))
         with stage("profile"):
             sources = _sources(config, frames or {})
             schema = _profile(sources[0], config)
-        store = _array_store(config, folder)
+        store = ArrayStore(folder.arrays, budget.arrays)
         stack.callback(store.remove_files)
         with stage("ingest"):
             table = ingest(sources, schema, store)
         with stage("split"):
-            parts = _split(table, schema, config)
+            parts = _split(table, schema, config, store)
             parts.save(folder.split)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
         config = _resolved(config, schema, parts, devices)
@@ -213,18 +215,21 @@ def _target(schema: Schema) -> Target:
     return schema.target
 
 
-def _array_store(config: RunConfig, folder: RunFolder) -> ArrayStore:
-    budget = config.runtime.memory
-    if budget == "auto":
-        budget = environment.free_memory_bytes() // 2
-    return ArrayStore(folder.arrays, budget)
+def _budget(config: RunConfig, folder: RunFolder) -> Budget:
+    """What the run may take; DataError when that is too little for any run."""
+    base, total = environment.resident_bytes(), config.runtime.memory
+    if total == "auto":
+        total = base + environment.free_memory_bytes() // 2
+    budget = Budget(total, base, folder.arrays)
+    budget.check()
+    return budget
 
 
-def _split(table: Table, schema: Schema, config: RunConfig) -> Parts:
+def _split(table: Table, schema: Schema, config: RunConfig, store: ArrayStore) -> Parts:
     """Parts of the rows of all sources; test rows of one's own are the last ones."""
     target = _target(schema)
     num_rows, has_test = table.num_rows_of[0], len(table.num_rows_of) > 1
-    present, hashes = table.has_target, table.row_hashes()
+    present, hashes = table.has_target, table.row_hashes(store)
     strata = None if target.task == "regression" else table.target
     parts = split(
         None if strata is None else strata[:num_rows],
@@ -324,7 +329,7 @@ class _Watch(keras.callbacks.Callback):
 
 
 def _golden_rows(data: Prepared, table: Table, schema: Schema) -> dict[str, np.ndarray]:
-    """Raw rows to replay. Test rows come first: they hold values the model never saw."""
+    """Raw rows to replay; test rows first, with values that the model never saw."""
     parts = (data.test, data.validation, data.train)
     index = np.concatenate([rows.index[:256] for rows in parts])
     return table.raw(schema, index[:256])

@@ -11,13 +11,12 @@ import duckdb
 import pyarrow as pa
 
 from kerastrain import formats
+from kerastrain.memory import connect
 from kerastrain.schema import QUANTILES, Column, ColumnStats, Storage
 from kerastrain.source import Source, quoted, unreadable
 
 __all__ = ["Cells", "load_cells", "measure", "number_sql"]
 
-# Beyond it DuckDB spills to disk; 1,000,000 x 30 take 0.4 GB.
-_MEMORY_LIMIT = "2GB"
 _SAMPLE_ROWS = 50_000
 _NUM_LISTABLE = 1000
 # More distinct values are estimated (to about 2 %), except where it matters whether
@@ -91,28 +90,25 @@ def load_cells(
     Raises:
         SourceError: DuckDB cannot read the source.
     """
-    with tempfile.TemporaryDirectory(prefix="kerastrain-") as folder:
-        settings: dict[str, Any] = {
-            "memory_limit": _MEMORY_LIMIT,
-            "temp_directory": folder,
-        }
-        with contextlib.closing(duckdb.connect(config=settings)) as connection:
-            storage = {field.name: _storage(field.type) for field in source.schema}
-            ids = {name: f"c{i}" for i, name in enumerate(storage)}
-            cells = [
-                _cell_sql(name, storage[name], missing_values.get(name, ()))
-                for name in ids
-            ]
-            named = ", ".join(
-                f"{c} AS {id}" for c, id in zip(cells, ids.values(), strict=True)
-            )
-            try:
-                source.relation(connection).project(named).create("cells")
-            except duckdb.Error as error:
-                raise unreadable(source.name, error) from error
-            num_rows = connection.execute("SELECT count(*) FROM cells").fetchall()[0][0]
-            drawn = _draw_sample(connection, num_rows)
-            yield Cells(connection, source.name, ids, storage, num_rows, drawn)
+    with (
+        tempfile.TemporaryDirectory(prefix="kerastrain-") as folder,
+        contextlib.closing(connect(temp_directory=folder)) as connection,
+    ):
+        storage = {field.name: _storage(field.type) for field in source.schema}
+        ids = {name: f"c{i}" for i, name in enumerate(storage)}
+        cells = [
+            _cell_sql(name, storage[name], missing_values.get(name, ())) for name in ids
+        ]
+        named = ", ".join(
+            f"{c} AS {id}" for c, id in zip(cells, ids.values(), strict=True)
+        )
+        try:
+            source.relation(connection).project(named).create("cells")
+        except duckdb.Error as error:
+            raise unreadable(source.name, error) from error
+        num_rows = connection.execute("SELECT count(*) FROM cells").fetchall()[0][0]
+        drawn = _draw_sample(connection, num_rows)
+        yield Cells(connection, source.name, ids, storage, num_rows, drawn)
 
 
 def _draw_sample(connection: duckdb.DuckDBPyConnection, num_rows: int) -> str:

@@ -19,10 +19,9 @@ PACKAGE = Path(kerastrain.__file__).parent
 ORDER = {
     "words": """errors store events progress registry optimizers columns exports models
         sources trackers config reserved schema""",
-    "data": """arrays source dialect sources.* split encoded formats layers parsing
-        columns.*
-        statistics detection leaks targets splitkeys profile ingest features
-        pipeline""",
+    "data": """arrays memory source dialect sources.* split encoded formats layers
+        parsing columns.* statistics detection leaks targets splitkeys profile ingest
+        features pipeline""",
     "parts": """models.* objective runtime schedules engine evaluation callbacks
         baselines curves environment trackers.* exports.* parity""",
     "learners": "prepare learner",
