@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from kerastrain.arrays import pieces
+from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
 from kerastrain.errors import ConfigError, DivergenceError
 from kerastrain.evaluation import METRICS
 from kerastrain.events import note
 from kerastrain.objective import Objective
-from kerastrain.pipeline import Blocks, Rows
+from kerastrain.pipeline import Rows
 from kerastrain.store import atomic
 
 __all__ = [
@@ -94,8 +95,13 @@ class Validate(keras.callbacks.Callback):
         logs["epoch_s"] = time.perf_counter() - self._start_s
 
     def _loss(self, outputs: np.ndarray) -> float:
-        """Mean over the rows by their weights, or over all where none has a weight."""
-        row_loss, weights = self.objective.row_loss(), self.rows.weights
+        """Mean over the rows by their weights, or over all where none has a weight.
+
+        Of corrected logits a class weight is not part of the loss.
+        """
+        row_loss, weights = self.objective.honest_loss(), self.rows.weights
+        if self.objective.correction is not None:
+            weights = np.ones(len(weights)) if self.weight is None else self.weight
         losses = np.empty(len(self.rows))
         for piece in pieces(len(losses)):
             targets = self.rows.target[self.rows.index[piece]]

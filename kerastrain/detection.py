@@ -9,11 +9,12 @@ from kerastrain.columns import COLUMNS
 from kerastrain.config import ColumnConfig
 from kerastrain.errors import ConfigError, SchemaError
 from kerastrain.events import note, warn
+from kerastrain.mixtures import say_mixtures
 from kerastrain.schema import Column, ColumnStats
 from kerastrain.source import quoted
 from kerastrain.statistics import Cells, describe_dates, measure
 
-__all__ = ["detect", "matching_type"]
+__all__ = ["detect", "matching_type", "name_words"]
 
 # Below this many rows "all values differ" says nothing.
 _MIN_IDENTIFIER_ROWS = 20
@@ -50,6 +51,7 @@ def detect(
     stats = measure(cells, name)
     column = _typed(name, stats, wish)
     _check_fit(cells, column, wish)
+    say_mixtures(cells, column, is_set=bool(wish.type or wish.format))
     column = _with_stats_as_read(cells, column)
     _say_decimal_commas(column)
     if wish.type is None and not keep:
@@ -199,12 +201,12 @@ def _is_identifier(name: str, stats: ColumnStats, type: str) -> bool:
     if stats.num_distinct < stats.num_present or stats.min is None or stats.max is None:
         return False
     density = stats.num_distinct / (stats.max - stats.min + 1)
-    return density >= 0.9 or bool(_words(name) & _IDENTIFIER_WORDS)
+    return density >= 0.9 or not _IDENTIFIER_WORDS.isdisjoint(name_words(name))
 
 
-def _words(name: str) -> set[str]:
+def name_words(name: str) -> list[str]:
     """`"customerID"` to customer, id."""
-    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
 def _ignored(column: Column, reason: str) -> Column:
@@ -215,6 +217,8 @@ def _ignored(column: Column, reason: str) -> Column:
         f"Column '{name}' is left out ({reason}): {_REASONS[reason]}.{way_out}",
         column=name,
         reason=reason,
+        columns=[name],
+        gate=reason in ("identifier", "constant"),
     )
     ignored = {"type": reason, "role": "ignored", "reason": _REASONS[reason]}
     return column.model_copy(update=ignored)
@@ -275,13 +279,4 @@ def _say_date_order(column: Column, wish: ColumnConfig) -> None:
             "one would read as day/month/year too. If that is meant: "
             f"columns: {{{column.name}: {{format: dmy}}}}",
             column=column.name,
-        )
-    unread = stats.num_meaningful - num_read if stats.storage == "string" else 0
-    if unread > 0:
-        warn(
-            "unread_dates",
-            f"Column '{column.name}' has {unread:,} texts that are no date in the "
-            f"order {column.format}; they count as missing.",
-            column=column.name,
-            count=unread,
         )

@@ -3,34 +3,45 @@
 import codecs
 import csv
 import io
+import lzma
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
-
-import pyarrow as pa
 
 from kerastrain.errors import SourceError, listing
+from kerastrain.source import MAX_COLUMNS
+from kerastrain.textfiles import codec, compression_of, damaged, eight_bit, open_bytes
 
-__all__ = ["Dialect", "Sample", "find_dialect", "read_sample", "rewrite"]
+__all__ = [
+    "MISSING_VALUES",
+    "Dialect",
+    "Sample",
+    "column_names",
+    "find_dialect",
+    "first_with_text",
+    "header_line",
+    "read_sample",
+]
 
 SAMPLE_BYTES = 1 << 19
-CHUNK_BYTES = 1 << 22
+WIDE_BYTES = 1 << 21  # read beyond it where it holds no two lines
 # On a tie the first wins: a decimal comma lies between semicolons, never around them.
 DELIMITERS = ("\t", ";", "|", ",")
 HINTED = (" ", ":", "^", "~", "\x01")
-MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
-FOREIGN = {b"PK\x03\x04": "a zip archive", b"PAR1": "a Parquet file"}
+# What pandas takes for missing, and "?".
+MISSING_VALUES = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND",
+    "1.#QNAN", "<NA>", "?", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
 @dataclass(frozen=True)
@@ -60,19 +71,36 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Sample:
-    """The beginning of a file, as text; `is_whole` when there is no more of it."""
+    """The beginning of a file, as text; `is_whole` when there is no more of it.
+
+    Args:
+        skip: lines before the text: those that the user names, and blank ones.
+    """
 
     path: Path
     text: str
     encoding: str
     compression: str
     is_whole: bool
+    skip: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether even the first line is longer than the sample."""
+        return not self.is_whole and not re.search(r"[\r\n]", self.text)
 
     def rows(self, dialect: Dialect) -> list[list[str]]:
         """Rows of the sample; one that the sample may cut is left out."""
         rows = dialect.parse(self.text)
         rows = rows if self.is_whole or len(rows) < 2 else rows[:-1]
         return _without_trailing_delimiter(rows)
+
+    def num_rows(self, dialect: Dialect) -> int | None:
+        """Rows below the header; None where the sample is not all of the file."""
+        if not self.is_whole:
+            return None
+        rows = self.rows(dialect) if self.text.strip() else []
+        return max(0, len(rows) - dialect.has_header)
 
 
 def read_sample(path: Path, encoding: str | None, skip: int) -> Sample:
@@ -81,19 +109,32 @@ def read_sample(path: Path, encoding: str | None, skip: int) -> Sample:
     Raises:
         SourceError: not a text file, or not of the encoding that the user named.
     """
-    compression = _compression(path)
+    compression = compression_of(path)
     try:
-        with _open_bytes(path, compression) as file:
+        with open_bytes(path, compression) as file:
             data = file.read(SAMPLE_BYTES)
+            if len(re.findall(rb"[\r\n]+", data)) < 2:  # a header of many columns
+                data += file.read(WIDE_BYTES)
             is_whole = not file.read(1)
-    except (OSError, EOFError) as error:
-        raise SourceError(f"Cannot read {path}: {error}.") from error
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise damaged(path, error) from error
     encoding = encoding or _encoding(path, data)
-    decoder = _codec(encoding).incrementaldecoder("replace")
+    decoder = codec(encoding).incrementaldecoder("replace")
     text = decoder.decode(data, is_whole).removeprefix("\ufeff")
     for _ in range(skip):
         text = re.sub(r"\A[^\r\n]*(\r\n|\r|\n)?", "", text)
-    return Sample(path, text, encoding, compression, is_whole)
+    while match := re.match(r"[ \t]*(\r\n|\r|\n)", text):
+        text, skip = text[match.end() :], skip + 1
+    return Sample(path, text, encoding, compression, is_whole, skip)
+
+
+def first_with_text(paths: Sequence[Path], encoding: str | None, skip: int) -> Sample:
+    """The sample of the first file that is more than white space, or of the last."""
+    for path in paths:
+        sample = read_sample(path, encoding, skip)
+        if sample.text.strip():
+            break
+    return sample
 
 
 def find_dialect(
@@ -127,85 +168,26 @@ def find_dialect(
 
 
 def column_names(sample: Sample, dialect: Dialect) -> list[str]:
-    """Names in the header; `column<i>` where there is none."""
+    """Names in the header; `column<i>` where there is none.
+
+    Raises:
+        SourceError: the first line is longer than any line may be.
+    """
     rows = sample.rows(dialect)
+    if sample.is_cut and len(rows[0]) <= MAX_COLUMNS:
+        raise _long_line(sample)
     if dialect.has_header:
         return [name or f"column{i}" for i, name in enumerate(rows[0])]
     widths = Counter(map(len, rows))
     return [f"column{i}" for i in range(widths.most_common(1)[0][0])]
 
 
-def eight_bit_encoding(path: Path) -> str | None:
-    """`cp1252` or `latin-1` when the file is more likely that than utf-8."""
-    return _eight_bit(_chunks(path))
-
-
-def mixes_newlines(path: Path) -> bool:
-    """Whether more than one of LF, CR LF and CR ends lines (or stands in fields)."""
-    found = set()
-    for chunk in _chunks(path):
-        found.update(re.findall(rb"\r\n|\n|\r(?!\Z)", chunk))
-    return len(found) > 1
-
-
-def rewrite(path: Path, encoding: str, target: Path, *, one_newline: bool) -> None:
-    """Copy a file as plain utf-8; with `one_newline` every line ends in LF."""
-    # Bytes that are no utf-8 stay what they are: DuckDB names their lines.
-    errors = "surrogateescape" if is_utf8(encoding) else "strict"
-    newline = None if one_newline else ""
-    try:
-        with (
-            _open_bytes(path, _compression(path)) as raw,
-            io.TextIOWrapper(raw, encoding, errors, newline) as source,
-            target.open("w", encoding="utf-8", errors=errors, newline="") as copy,
-        ):
-            while text := source.read(CHUNK_BYTES):
-                copy.write(text)
-    except UnicodeError as error:
-        raise SourceError(
-            f"{path} is not {encoding}: {error}. "
-            "Name its encoding: --set source.encoding=..."
-        ) from error
-    except (OSError, EOFError) as error:
-        raise SourceError(f"Cannot read {path}: {error}.") from error
-
-
-def is_utf8(encoding: str) -> bool:
-    return _codec(encoding).name in ("utf-8", "utf-8-sig", "ascii")
-
-
-def _codec(encoding: str) -> codecs.CodecInfo:
-    try:
-        return codecs.lookup(encoding)
-    except LookupError:
-        raise SourceError(
-            f"Unknown encoding '{encoding}'. Known are utf-8, utf-16, latin-1, cp1252 "
-            "and the others of Python."
-        ) from None
-
-
-def _compression(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    for magic, kind in FOREIGN.items():
-        if head.startswith(magic):
-            raise SourceError(f"{path} is {kind}, not a text file.")
-    return next(
-        (kind for magic, kind in MAGIC.items() if head.startswith(magic)), "none"
-    )
-
-
-def _open_bytes(path: Path, compression: str) -> BinaryIO:
-    """The bytes of a file, decompressed."""
-    if compression == "none":
-        return path.open("rb")
-    return pa.input_stream(path, compression=compression)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with _open_bytes(path, _compression(path)) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+def header_line(sample: Sample, dialect: Dialect) -> bytes:
+    """The header as it is written; nothing where it is not one line of two names."""
+    line = next((ln for ln in sample.text.splitlines() if ln.strip()), "")
+    rows = dialect.parse(line)
+    is_all = len(rows) == 1 and len(rows[0]) > 1 and dialect.has_header
+    return line.encode() if is_all else b""
 
 
 def _encoding(path: Path, data: bytes) -> str:
@@ -220,23 +202,7 @@ def _encoding(path: Path, data: bytes) -> str:
                 return encoding
         if data.count(0) > len(data) * 0.01:
             raise SourceError(f"{path} is not a text file: it holds zero bytes.")
-    return _eight_bit(iter([data])) or "utf-8"
-
-
-def _eight_bit(chunks: Iterator[bytes]) -> str | None:
-    """`cp1252` or `latin-1` when more is wrong as utf-8 than is right, else None."""
-    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
-    num_right = num_wrong = num_bytes = 0
-    encoding = "cp1252"
-    for chunk in chunks:
-        text = decoder.decode(chunk)
-        num_bytes += len(chunk)
-        num_wrong += len(chunk) - len(text.encode())
-        num_right += len(text) - len(text.encode("ascii", "ignore"))
-        if NOT_IN_CP1252.search(chunk):
-            encoding = "latin-1"
-    num_wrong -= len(decoder.getstate()[0])  # a character that the sample cuts
-    return encoding if num_wrong > num_right else None
+    return eight_bit(iter([data])) or "utf-8"
 
 
 def _until_error(reader: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -274,7 +240,16 @@ def _score(rows: list[list[str]]) -> tuple[bool, float] | None:
     return len(rows[0]) == width, round(count / len(rows), 2)
 
 
+def _long_line(sample: Sample) -> SourceError:
+    return SourceError(
+        f"{sample.path}: the first line is longer than {WIDE_BYTES:,} bytes. "
+        "Is it a text file with a line for each row?"
+    )
+
+
 def _one_column(sample: Sample) -> SourceError:
+    if sample.is_cut:
+        return _long_line(sample)
     lines = sample.text.splitlines()
     for mark in HINTED:
         rows = sample.rows(_with_quotes(sample.text, mark, None))

@@ -14,9 +14,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastrain.blocks import Blocks
 from kerastrain.config import OptimizerConfig
 from kerastrain.errors import ConfigError
-from kerastrain.pipeline import Blocks, Rows, outputs_of
+from kerastrain.pipeline import Rows, outputs_of
 
 __all__ = ["Engine", "make_optimizer"]
 

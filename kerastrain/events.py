@@ -10,14 +10,25 @@ import contextvars
 import datetime as dt
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from kerastrain.errors import DataError
 from kerastrain.store import json_text
 
-__all__ = ["Event", "Recorder", "log", "note", "read_events", "recording", "warn"]
+__all__ = [
+    "Event",
+    "Recorder",
+    "finding",
+    "log",
+    "note",
+    "read_events",
+    "recording",
+    "refuse_findings",
+    "warn",
+]
 
 logger = logging.getLogger("kerastrain")
 Severity = Literal["info", "warning"]
@@ -84,6 +95,33 @@ def note(code: str, message: str, **details: Any) -> None:
 def warn(code: str, message: str, **details: Any) -> None:
     """Record something that may hurt the result."""
     _record(code, message, "warning", details)
+
+
+def finding(
+    code: str,
+    message: str,
+    *,
+    columns: Sequence[str] = (),
+    severity: Severity = "warning",
+    **details: Any,
+) -> None:
+    """Record what the quality gate found; a warning stops a strict run.
+
+    Args:
+        columns: names of the columns that it is about.
+    """
+    _record(code, message, severity, {"gate": True, "columns": [*columns], **details})
+
+
+def refuse_findings(events: Iterable[Event]) -> None:
+    """DataError that lists what the quality gate warned of, if it did."""
+    found = [e for e in events if e.details.get("gate") and e.severity == "warning"]
+    if found:
+        listed = " ".join(f"({i}) {e.message}" for i, e in enumerate(found, 1))
+        raise DataError(
+            f"The quality gate warns {len(found)} time{'s' if len(found) > 1 else ''}, "
+            f"and with --strict that stops the run: {listed}"
+        )
 
 
 def _record(

@@ -28,7 +28,7 @@ __all__ = ["Features", "Front", "NumberStatistics"]
 # Quantiles are taken on at most this many rows, evenly spaced: 200,000 give the
 # median of a column to 0.1 % of its rank, and a sort of them takes 15 ms.
 _QUANTILE_ROWS = 200_000
-_SAMPLE_BYTES = 64 << 20
+_SAMPLE_CELLS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ class NumberStatistics:
         """From `numbers` `(all rows, columns)` float32 with NaN, at these `rows`."""
         step = max(1, -(-len(rows) // _QUANTILE_ROWS))
         sample = rows[::step]
-        # Some columns at a time: one would read a file on disk once for each of them.
-        size = max(1, _SAMPLE_BYTES // max(1, 4 * len(sample)))
-        described = [
-            _describe(column)
-            for columns in pieces(numbers.shape[1], size)
-            for column in numbers[sample, columns].T
-        ]
+        described = []
+        # Some columns at a time: 200,000 rows of 2,000 columns would be 1.6 GB.
+        for columns in pieces(numbers.shape[1], _SAMPLE_CELLS // max(1, len(sample))):
+            # And some rows: a gather of whole rows copies all of their columns.
+            chunks = [
+                numbers[sample[p]][:, columns] for p in pieces(len(sample), 8_192)
+            ]
+            drawn = np.concatenate(chunks or [numbers[sample][:, columns]])
+            described += [_describe(column) for column in drawn.T]
         return cls(*np.asarray(described, dtype="float64").reshape(-1, 6).T)
 
     def factor(self) -> np.ndarray:

@@ -15,53 +15,19 @@ import pyarrow as pa
 
 from kerastrain.arrays import ArrayStore, chunk_rows, pieces
 from kerastrain.columns import COLUMNS
-from kerastrain.encoded import TrainValues
 from kerastrain.errors import SchemaError, SourceError
 from kerastrain.events import warn
 from kerastrain.schema import Column, Schema, Target, check_present
 from kerastrain.source import Source
-from kerastrain.split import Keys
+from kerastrain.parts import Keys
 from kerastrain.splitkeys import group_values, time_values
+from kerastrain.texts import ParsedTexts, Texts
 
-__all__ = ["Table", "Texts", "ingest"]
+__all__ = ["Table", "ingest"]
 
 
 # Of a cell in an Arrow batch: the text, its offset, and what is made of it.
 _CELL_BYTES = 16
-
-
-@dataclass
-class Texts:
-    """A column of texts: `positions` int32 `(rows,)` into the distinct `values`."""
-
-    positions: np.ndarray
-    values: list[str] = field(default_factory=list)
-    _index: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def put(self, first_row: int, texts: pa.Array) -> None:
-        """Fill rows from `first_row` on; null counts as the empty text."""
-        encoded = texts.fill_null("").dictionary_encode()
-        known = np.fromiter(
-            (self._position(text) for text in encoded.dictionary.to_pylist()), "int32"
-        )
-        rows = encoded.indices.to_numpy(zero_copy_only=False)
-        self.positions[first_row : first_row + len(rows)] = known[rows]
-
-    def _position(self, text: str) -> int:
-        position = self._index.setdefault(text, len(self.values))
-        if position == len(self.values):
-            self.values.append(text)
-        return position
-
-    def train_values(self, rows: np.ndarray) -> TrainValues:
-        """Distinct texts of `rows` but the empty one, most frequent first, then A-Z."""
-        counts = np.zeros(len(self.values), "int64")
-        for piece in pieces(len(rows), 1 << 20):
-            positions = self.positions[rows[piece]]
-            counts += np.bincount(positions, minlength=len(counts))
-        seen = [i for i in np.flatnonzero(counts) if self.values[i] != ""]
-        seen.sort(key=lambda i: (-counts[i], self.values[i]))
-        return TrainValues([self.values[i] for i in seen], counts[seen])
 
 
 @dataclass
@@ -79,7 +45,7 @@ class Table:
 
     num_rows: int
     numbers: dict[str, np.ndarray]
-    texts: dict[str, Texts]
+    texts: dict[str, Texts | ParsedTexts]
     target: np.ndarray | None = None
     weight: np.ndarray | None = None
     keys: Keys = field(default_factory=Keys)
@@ -112,31 +78,26 @@ class Table:
                 raw[column.input] = np.asarray(self.numbers[column.name][rows])
             else:
                 texts = self.texts[column.name]
-                positions = texts.positions[rows].tolist()
-                values = [texts.values[i] for i in positions]
-                raw[column.input] = np.asarray(values, dtype=object)
+                raw[column.input] = texts.at(rows)
         return raw
 
     def release(self, store: ArrayStore) -> None:
         """Let go of the columns, which are not needed once they are encoded."""
         store.take_back(*self.numbers.values())
-        store.take_back(*(texts.positions for texts in self.texts.values()))
+        store.take_back(*(texts.array for texts in self.texts.values()))
         self.numbers.clear()
         self.texts.clear()
 
     def row_hashes(self, store: ArrayStore | None = None) -> np.ndarray:
         """uint64 `(rows,)` that depend on the content of a row alone."""
         hashes = (store or ArrayStore()).empty((self.num_rows,), "uint64")
-        distinct = [
-            (pd.util.hash_array(np.asarray(texts.values, dtype=object)), texts)
-            for texts in self.texts.values()
-        ]
+        text_hashes = [texts.hashes() for texts in self.texts.values()]
         for piece in pieces(self.num_rows, 1 << 20):
             mixed = np.zeros(piece.stop - piece.start, "uint64")
             for column in self.numbers.values():
                 _mix(mixed, _number_hashes(column[piece]))
-            for values, texts in distinct:
-                _mix(mixed, values[texts.positions[piece]])
+            for hashes_of in text_hashes:
+                _mix(mixed, hashes_of(piece))
             if self.target is not None:
                 _mix(mixed, _number_hashes(self.target[piece]))
             hashes[piece] = mixed
@@ -237,7 +198,7 @@ class _Keys:
     def found(self) -> Keys:
         part = self.part
         names = () if part is None else tuple(part.values)
-        positions = None if part is None else part.positions
+        positions = None if part is None else part.array
         return Keys(self.group, self.time, positions, names)
 
 
@@ -284,7 +245,9 @@ def _empty_table(
             dtype = "float64" if column.role == "target" else "float32"
             table.numbers[column.name] = store.empty((num_rows,), dtype)
         else:
-            table.texts[column.name] = Texts(store.empty((num_rows,), "int32"))
+            kind = ParsedTexts if ParsedTexts.suits(column) else Texts
+            array = store.empty((num_rows,), kind.dtype)
+            table.texts[column.name] = kind(array)
     return table
 
 
@@ -303,6 +266,7 @@ def _take_out_target(
             table.target = _number_target(target, table.numbers.pop(target.name), where)
         else:
             texts = table.texts.pop(target.name)
+            assert isinstance(texts, Texts), "a target of classes is categorical"
             table.target = _class_target(target, texts, where)
     if schema.weight is not None and schema.weight.name in table.numbers:
         table.weight = _weights(table.numbers.pop(schema.weight.name), schema.weight)
@@ -333,9 +297,9 @@ def _class_target(target: Target, texts: Texts, where: str) -> np.ndarray:
             f"without a target: {shown}.",
             labels=unknown[:100],
         )
-    for piece in pieces(len(texts.positions), 1 << 20):
-        texts.positions[piece] = labels[texts.positions[piece]]
-    return texts.positions
+    for piece in pieces(len(texts.array), 1 << 20):
+        texts.array[piece] = labels[texts.array[piece]]
+    return texts.array
 
 
 def _weights(values: np.ndarray, column: Column) -> np.ndarray:

@@ -27,7 +27,6 @@ __all__ = [
     "SignedLog",
     "SmoothClip",
     "Unstandardize",
-    "honest_logits",
     "register",
 ]
 

@@ -11,16 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.arrays import ArrayStore, pieces
+from kerastrain.blocks import Blocks
 from kerastrain.callbacks import BestWeights, EpochOrder, StopOnNaN, Validate
 from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
 from kerastrain.evaluation import METRICS, most_rows, score
+from kerastrain.events import note
 from kerastrain.features import Features
 from kerastrain.models import MODELS
 from kerastrain.objective import Objective
 from kerastrain.parity import export_verified
-from kerastrain.pipeline import Blocks, Rows, cut, outputs_of, run_prefix
+from kerastrain.pipeline import Rows, cut, outputs_of, run_prefix
 from kerastrain.prepare import Prepared
 from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Schedule
@@ -110,6 +112,7 @@ class KerasLearner(Learner):
         front, objective = data.front, data.objective
         self.objective = objective
         self.weight_of = data.weight_of
+        self.balance = data.balance
         self.plan = plan
         self.best_epoch = 0
         features = Features.of(front, data.statistics, objective.num_outputs)
@@ -134,8 +137,9 @@ class KerasLearner(Learner):
         plan = self.plan
         validation = validation.at_most(most_rows(self.objective.num_outputs))
         targets = validation.targets
+        weight = self.weight_of(validation)
         prefix, core = cut(self.numeric)
-        train, validation = self._through(prefix, train, validation)
+        train, validation = self._balanced(prefix, train, validation)
         blocks = Blocks(
             train,
             int(plan.fit.batch_size),
@@ -143,7 +147,7 @@ class KerasLearner(Learner):
             plan.seed,
             plan.devices.num_replicas,
         )
-        monitor = monitor_of(plan.fit, self.objective)
+        monitor = self._monitor(targets, weight)
         total_steps = blocks.num_steps * int(plan.fit.epochs)
         schedule = self._schedule(total_steps, monitor)
         engine = Engine(core.inputs, core.outputs[0], name="engine")
@@ -165,7 +169,7 @@ class KerasLearner(Learner):
                     validation,
                     self.objective,
                     targets,
-                    weight=self.weight_of(validation),
+                    weight=weight,
                     monitor=monitor.name,
                 ),
                 StopOnNaN(),
@@ -178,18 +182,48 @@ class KerasLearner(Learner):
             shuffle=False,
         )
         self.best_epoch = int(best.best_epoch) + 1
+        self._calibrate(engine, validation, targets, weight)
 
-    def _through(
+    def _balanced(
         self, prefix: keras.Model, train: Rows, validation: Rows
     ) -> tuple[Rows, Rows]:
-        """Both parts with the prefix's outputs as inputs; they share the arrays."""
-        store = self.plan.store
-        target = store.empty(train.target.shape, self.objective.target_dtype)
+        """Both parts as the core takes them, rare classes treated as asked for.
+
+        New rows lie between clean columns; rows are repeated behind the prefix, which
+        would compute each of them again.
+        """
+        train = self.balance.synthesised(train, self.plan.store)
+        train, validation = self._through(prefix, train, validation)
+        return self.balance.resampled(train), validation
+
+    def _monitor(self, targets: np.ndarray, weight: np.ndarray | None) -> Monitor:
+        is_rare = self.balance.watches_precision and _has_both(targets, weight)
+        return monitor_of(self.plan.fit, self.objective, is_rare=is_rare)
+
+    def _calibrate(
+        self,
+        engine: Engine,
+        rows: Rows,
+        targets: np.ndarray,
+        weight: np.ndarray | None,
+    ) -> None:
+        """Fit the correction, if any, on validation rows; also that of the model."""
+        if self.objective.correction is not None:
+            logits = engine.outputs_of(rows)
+            self.objective = self.objective.calibrated(logits, targets, weight)
+            self.objective.calibrate(self.model)
+
+    def _through(self, prefix: keras.Model, *parts: Rows) -> list[Rows]:
+        """Rows with the prefix's outputs as inputs; parts share the arrays."""
+        old, store = parts[0].target, self.plan.store
+        # New rows have arrays of their own.
+        if any(rows.target is not old for rows in parts):
+            return [self._through(prefix, rows)[0] for rows in parts]
+        target = store.empty(old.shape, self.objective.target_dtype)
         for piece in pieces(len(target), 1 << 20):
-            target[piece] = self.objective.encoded(train.target[piece])
-        both = [replace(rows, target=target) for rows in (train, validation)]
-        train, validation = run_prefix(prefix, both, store)
-        return train, validation
+            target[piece] = self.objective.encoded(old[piece])
+        both = [replace(rows, target=target) for rows in parts]
+        return run_prefix(prefix, both, store)
 
     def _schedule(self, total_steps: int, monitor: Monitor) -> Schedule:
         config = self.plan.schedule
@@ -202,8 +236,28 @@ class KerasLearner(Learner):
         return self.objective.outputs(logits)
 
 
-def monitor_of(fit: FitConfig, objective: Objective) -> Monitor:
-    """The validation metric that decides, and whether less of it is better."""
+def _has_both(classes: np.ndarray, weight: np.ndarray | None) -> bool:
+    """Whether rows that count are of both classes, so that precision is defined."""
+    counted = classes if weight is None else classes[weight > 0]
+    return len(np.unique(counted)) > 1
+
+
+def monitor_of(
+    fit: FitConfig, objective: Objective, *, is_rare: bool = False
+) -> Monitor:
+    """The validation metric that decides, and whether less of it is better.
+
+    Args:
+        is_rare: of the positive class; `auto` is then average precision.
+    """
+    if is_rare and fit.monitor == "auto":
+        note(
+            "monitor_chosen",
+            "The positive class is rare: the best epoch is the one of the highest "
+            "average precision on validation rows (fit.monitor: pr_auc).",
+            monitor="pr_auc",
+        )
+        return Monitor("val_pr_auc", "max")
     if fit.monitor in ("auto", "loss", "val_loss"):
         return Monitor("val_loss", "min")
     name = fit.monitor.removeprefix("val_")

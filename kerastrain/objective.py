@@ -1,7 +1,7 @@
 """The task: head, loss, decision, and what is monitored in which direction."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -9,9 +9,10 @@ import numpy as np
 from keras import ops
 
 from kerastrain.arrays import Chosen, class_counts, mean_and_std
+from kerastrain.calibration import Correction
 from kerastrain.config import ObjectiveConfig
 from kerastrain.errors import ConfigError, unknown
-from kerastrain.layers import DecideLabel, Probabilities, Unstandardize
+from kerastrain.layers import Calibrate, DecideLabel, Probabilities, Unstandardize
 from kerastrain.schema import Target, Task
 
 __all__ = ["Objective"]
@@ -29,6 +30,8 @@ class Objective:
         labels: classes in the order of the probabilities; empty for a regression.
         loss: name of the loss.
         mean, std: of a regression target over the train rows; 0 and 1 otherwise.
+        correction: of logits, where the loss or the rows trained on make them
+            dishonest; None where they are honest as they are.
     """
 
     task: Task
@@ -37,6 +40,7 @@ class Objective:
     config: ObjectiveConfig
     mean: float = 0.0
     std: float = 1.0
+    correction: Correction | None = None
 
     @classmethod
     def of(
@@ -71,6 +75,10 @@ class Objective:
         """Keras tensors: `prediction` and, of classes, `probabilities`."""
         if self.task == "regression":
             return {"prediction": Unstandardize(self.mean, self.std)(logits)}
+        if self.correction is not None:
+            fix = self.correction
+            layer = Calibrate(fix.scale, fix.shift, fix.gamma, name="calibrate")
+            logits = layer(logits)
         probabilities = Probabilities()(logits)
         prediction = DecideLabel(self.labels)(probabilities)
         return {"prediction": prediction, "probabilities": probabilities}
@@ -79,6 +87,8 @@ class Objective:
         """Probabilities `(rows, classes)` or values `(rows,)` from logits, in NumPy."""
         if self.task == "regression":
             return logits[:, 0] * self.std + self.mean
+        if self.correction is not None:
+            logits = self.correction(logits)
         if self.task == "binary":
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         exponent = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -99,9 +109,56 @@ class Objective:
         """`(targets (rows,), outputs (rows, num_outputs))` to losses `(rows,)`."""
         return _ROW_LOSSES[self.loss](self)
 
+    def honest_loss(self) -> Callable[[Any, Any], Any]:
+        """As `row_loss`, but what epochs are chosen by: of corrected logits.
+
+        Cross-entropy, which is least for the true probabilities; the focal loss and
+        smoothed labels want others.
+        """
+        correction = self.correction
+        if correction is None:
+            return self.row_loss()
+        config = self.config.model_copy(update={"label_smoothing": 0.0})
+        loss = replace(self, loss="cross_entropy", config=config).row_loss()
+        return lambda targets, logits: loss(targets, correction(logits))
+
+    def corrected(self, factors: np.ndarray, *, always: bool = False) -> "Objective":
+        """For training in which a class counts `factors` times, `(classes,)`.
+
+        The focal loss is corrected too. Where nothing has to be, there is no
+        correction, unless there is `always` to be one that can be fitted.
+        """
+        gamma = self.config.focal_gamma if self.loss == "focal" else 0.0
+        if not always and not gamma and (factors == 1).all():
+            return self
+        correction = Correction.of(factors, self.num_outputs, gamma)
+        return replace(self, correction=correction)
+
+    def calibrated(
+        self, logits: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+    ) -> "Objective":
+        """With the correction fitted on rows not trained on; see `Correction.fitted`.
+
+        Args:
+            logits: as the network gives them, `(rows, num_outputs)`.
+        """
+        if self.correction is None:
+            return self
+        return replace(self, correction=self.correction.fitted(logits, classes, weight))
+
+    def calibrate(self, model: keras.Model) -> None:
+        """Set the correction in a model that was built with `decide`."""
+        if self.correction is not None:
+            layer = model.get_layer("calibrate")
+            layer.set(self.correction.scale, self.correction.shift)
+
     def class_weights(self, train_targets: np.ndarray | Chosen) -> np.ndarray:
         """Weight of each class, `(classes,)`, with mean 1 over the train rows."""
-        counts = class_counts(train_targets, len(self.labels)).astype("float64")
+        return self.weights_of(class_counts(train_targets, len(self.labels)))
+
+    def weights_of(self, counts: np.ndarray) -> np.ndarray:
+        """`class_weights` for so many train rows of each class, `(classes,)`."""
+        counts = counts.astype("float64")
         wanted = self.config.class_weights
         if wanted == "none":
             weights = np.ones_like(counts)
@@ -114,7 +171,8 @@ class Objective:
                         "label in objective.class_weights", label, self.labels
                     )
             weights = np.array([wanted.get(label, 1.0) for label in self.labels])
-        return weights * counts.sum() / (weights * counts).sum()
+        total = (weights * counts).sum()
+        return weights * counts.sum() / total if total else weights
 
 
 def _one_hot(objective: Objective, targets: Any) -> Any:

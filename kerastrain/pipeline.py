@@ -1,6 +1,5 @@
-"""The cut; encoded arrays in memory or on disk; the batches that training reads."""
+"""The cut, and rows as encoded arrays before and behind it."""
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +13,9 @@ from kerastrain.encoded import Encoded
 from kerastrain.features import Front
 from kerastrain.ingest import Table
 from kerastrain.schema import Column
+from kerastrain.texts import Texts
 
-__all__ = ["Blocks", "Rows", "cut", "encode", "outputs_of", "run_prefix"]
+__all__ = ["Rows", "cut", "encode", "outputs_of", "run_prefix"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -109,18 +109,22 @@ class _Part:
     def __init__(self, front: Front, column: Column, encoded: Encoded, table: Table):
         self._model = keras.Model(front.inputs[column.input], encoded.tensor)
         self._numbers = table.numbers.get(column.name)
-        if self._numbers is None:
-            texts = table.texts[column.name]
-            self._positions = texts.positions
-            chunks = [self._of(texts.values[p]) for p in pieces(len(texts.values))]
+        self._texts = table.texts.get(column.name)
+        if isinstance(self._texts, Texts):
+            values = self._texts.values
+            chunks = [self._of(values[piece]) for piece in pieces(len(values))]
             self._distinct = np.concatenate(chunks or [np.zeros((0, encoded.width))])
 
     def __call__(self, rows: slice) -> np.ndarray:
         if self._numbers is not None:
             return self._of(self._numbers[rows])
-        return self._distinct[self._positions[rows]]
+        assert self._texts is not None, "a column holds numbers or texts"
+        if isinstance(self._texts, Texts):
+            return self._distinct[self._texts.array[rows]]
+        distinct, places = np.unique(self._texts.array[rows], return_inverse=True)
+        return self._of(distinct.tolist())[places]
 
-    def _of(self, values: np.ndarray | list[str]) -> np.ndarray:
+    def _of(self, values: np.ndarray | list[str] | list[bytes]) -> np.ndarray:
         result = self._model(tf.constant(values), training=False)
         return keras.ops.convert_to_numpy(result).reshape(len(values), -1)
 
@@ -274,122 +278,3 @@ def _passed_through(prefix: keras.Model) -> dict[str, str]:
         for name, tensor in prefix.output.items()
         if id(tensor) in by_id
     }
-
-
-# --- batches ----------------------------------------------------------------------
-
-
-# Measured with rows of 120 bytes on disk: a gather of 32,768 rows out of a window of
-# 64 MB takes 1.3 times what it takes in memory, and keeps 64 MB at most in memory.
-WINDOW_BYTES = 64 << 20
-RUN_ROWS = 1_024
-
-Block = tuple[Arrays, np.ndarray, np.ndarray, np.ndarray]
-
-
-@dataclass
-class Blocks:
-    """Shuffled rows in blocks of many steps, as a `tf.data` data set.
-
-    An element is `(inputs, target, weight, bounds)`: the rows of up to
-    `steps_per_call` steps, and int32 `(steps + 1,)` that parts them into steps; the
-    engine takes it apart inside one call of its compiled function. The order of rows
-    depends on `(seed, epoch)` and the shape of the rows alone, not on where they lie;
-    set `epoch` before each iteration.
-
-    Rows of more than `WINDOW_BYTES` are shuffled in two levels: runs of 1,024 rows in
-    random order, then the rows of as many runs as fill the window. Reads from disk stay
-    local, and no list of all rows is needed (240 MB for 30 million).
-
-    The steps of an epoch differ in size by one row at most. A short last batch would
-    weigh its rows more than others and give batch normalisation next to nothing to
-    average over.
-
-    With several replicas, consecutive elements are the shards of one block: element
-    `k` goes to replica `k % num_replicas`, and step `s` of all shards together is step
-    `s` as one device would see it.
-
-    Args:
-        rows: what is read.
-        batch_size: most rows per step over all replicas.
-        steps_per_call: steps in a block.
-        seed: of the order.
-        num_replicas: devices that share a batch.
-    """
-
-    rows: Rows
-    batch_size: int
-    steps_per_call: int
-    seed: int
-    num_replicas: int = 1
-    epoch: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
-
-    @property
-    def num_blocks(self) -> int:
-        return -(-self.num_steps // self.steps_per_call)
-
-    @property
-    def window(self) -> int:
-        """Rows that are shuffled among each other."""
-        return max(RUN_ROWS, WINDOW_BYTES // max(1, self.rows.row_bytes))
-
-    def order(self, epoch: int) -> Iterator[np.ndarray]:
-        """Positions of the rows in the order of an epoch, int64, in pieces."""
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        num_rows = len(self.rows)
-        if num_rows <= self.window:
-            yield generator.permutation(num_rows)
-            return
-        # Runs begin elsewhere in each epoch, so that their ends move.
-        first = int(generator.integers(RUN_ROWS))
-        starts = generator.permutation(np.arange(first - RUN_ROWS, num_rows, RUN_ROWS))
-        num_runs = self.window // RUN_ROWS
-        for at in range(0, len(starts), num_runs):
-            rows = starts[at : at + num_runs, None] + np.arange(RUN_ROWS)
-            yield generator.permutation(rows[(rows >= 0) & (rows < num_rows)])
-
-    def steps(self, epoch: int) -> Iterator[np.ndarray]:
-        """Positions of the rows of each step of an epoch."""
-        least, num_larger = divmod(len(self.rows), self.num_steps)
-        waiting = np.zeros(0, "int64")
-        step = 0
-        for piece in self.order(epoch):
-            waiting, start = np.concatenate([waiting, piece]), 0
-            while step < self.num_steps:
-                size = least + (step < num_larger)
-                if start + size > len(waiting):
-                    break
-                yield waiting[start : start + size]
-                start, step = start + size, step + 1
-            waiting = waiting[start:]
-
-    def __iter__(self) -> Iterator[Block]:
-        steps = self.steps(self.epoch)
-        while block := list(itertools.islice(steps, self.steps_per_call)):
-            for replica in range(self.num_replicas):
-                yield self._shard(block, replica)
-
-    def _shard(self, block: list[np.ndarray], replica: int) -> Block:
-        parts = [np.array_split(step, self.num_replicas)[replica] for step in block]
-        is_empty = np.array([not len(part) for part in parts])
-        # A step of fewer rows than replicas: a row that counts as none stands in.
-        parts = [part if len(part) else block[0][:1] for part in parts]
-        bounds = np.cumsum([0, *map(len, parts)]).astype("int32")
-        inputs, target, weight = self.rows.take(np.concatenate(parts))
-        weight[bounds[:-1][is_empty]] = 0
-        return inputs, target, weight, bounds
-
-    def dataset(self) -> tf.data.Dataset:
-        """The elements; two blocks are kept ready."""
-        example = (*self.rows.take(np.zeros(0, "int64")), np.zeros(0, "int32"))
-        spec = tf.nest.map_structure(
-            lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), example
-        )
-        data = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=spec)
-        count = self.num_blocks * self.num_replicas
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
-        return data.prefetch(2 * self.num_replicas)

@@ -8,9 +8,11 @@ from kerastrain.arrays import ArrayStore, Chosen, pieces
 from kerastrain.config import RunConfig
 from kerastrain.errors import DataError
 from kerastrain.features import Front, NumberStatistics
+from kerastrain.imbalance import Balance, balance_of
 from kerastrain.ingest import Table
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows, encode
+from kerastrain.resampling import counts_of
 from kerastrain.schema import Schema
 from kerastrain.split import Parts
 
@@ -25,6 +27,7 @@ class Prepared:
         front: raw columns to clean matrices.
         statistics: of the number matrix over the train rows.
         objective: the task, with the mean and spread of a target that is a number.
+        balance: what is done about classes of very different size.
         train, validation, test: encoded rows with what each counts in training.
         weight: the user's row weights `(all rows,)`, which scores go by; or None.
         num_dropped: rows in no part.
@@ -33,6 +36,7 @@ class Prepared:
     front: Front
     statistics: NumberStatistics
     objective: Objective
+    balance: Balance
     train: Rows
     validation: Rows
     test: Rows
@@ -55,25 +59,40 @@ def prepare(
     front = Front(schema, values, config.features)
     arrays = encode(front, table, store)
     none = np.zeros((table.num_rows, 0), "float32")
+    statistics = NumberStatistics.of(arrays.get("numbers", none), parts.train)
+    plain = [_plain(arrays, table, rows) for rows in (parts.train, parts.validation)]
+    balance = balance_of(config, schema.target, statistics, *plain)
     task = Objective.of(
-        schema.target, config.objective, Chosen(table.target, parts.train)
+        schema.target,
+        balance.objective(config.objective),
+        Chosen(table.target, parts.train),
     )
+    task = balance.corrected(task)
     weight = _training_weight(table, task, parts.train, store)
     train, validation, test = (
         Rows(arrays, table.target, weight, index)
         for index in (parts.train, parts.validation, parts.test)
     )
-    statistics = NumberStatistics.of(arrays.get("numbers", none), parts.train)
     return Prepared(
         front,
         statistics,
         task,
+        balance,
         train,
         validation,
         test,
         table.weight,
         parts.num_dropped,
     )
+
+
+def _plain(arrays: dict[str, np.ndarray], table: Table, index: np.ndarray) -> Rows:
+    """Rows with the user's weights, which take no memory where there are none."""
+    weight = table.weight
+    if weight is None:
+        weight = np.broadcast_to(np.float32(1), (table.num_rows,))
+    assert table.target is not None
+    return Rows(arrays, table.target, weight, index)
 
 
 def _training_weight(
@@ -108,7 +127,8 @@ def _class_factors(
     """What the class of a row counts, `(classes,)`; None where all count alike."""
     if not task.labels or table.target is None:
         return None
-    factors = task.class_weights(Chosen(table.target, train))
+    counts = counts_of(_plain({}, table, train), len(task.labels))
+    factors = task.weights_of(counts)
     return None if (factors == 1).all() else factors
 
 

@@ -9,7 +9,7 @@ from kerastrain.config import ColumnConfig
 from kerastrain.detection import detect, matching_type
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note, warn
-from kerastrain.leaks import warn_of_leaks
+from kerastrain.quality import check_table
 from kerastrain.schema import Column, Schema, Target, input_names, no_such_column
 from kerastrain.source import Source
 from kerastrain.splitkeys import split_key, without_key
@@ -85,8 +85,7 @@ def profile(  # noqa: PLR0913  (what a user may know about a table)
         )
         _check_learnable(schema, source.name)
         _tell_duplicates(cells, schema)
-        if found is not None:
-            warn_of_leaks(cells, schema.columns, found)
+        check_table(cells, schema)
     return schema
 
 

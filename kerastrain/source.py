@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from kerastrain.config import SourceConfig
 from kerastrain.errors import ConfigError, SourceError, listing, suggest
+from kerastrain.events import note
 from kerastrain.schema import no_such_column
 from kerastrain.sources import SOURCES
 
@@ -27,7 +28,8 @@ ENDINGS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-COMPRESSIONS = (".gz", ".zst", ".bz2")
+COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+MAX_COLUMNS = 20_000  # as a model, each is an input of its own
 
 
 class Source(ABC):
@@ -107,7 +109,21 @@ def open_source(
 
 
 def find_files(data: Any) -> list[Path]:
-    """Paths for a path, a list of paths or a glob; each is a file with bytes in it."""
+    """Paths for a path, a list of paths or a glob; each is a file with bytes in it.
+
+    Empty files among others are passed over with a note.
+    """
+    paths = _named_files(data)
+    empty = [path for path in paths if not path.stat().st_size]
+    if len(empty) == len(paths):
+        raise SourceError(f"{files_name(paths)} is empty.")
+    if empty:
+        shown = listing((path.name for path in empty), limit=10)
+        note("empty_files", f"Files without rows are passed over: {shown}.")
+    return [path for path in paths if path not in empty]
+
+
+def _named_files(data: Any) -> list[Path]:
     if not _is_files(data):
         raise SourceError(f"Expected a path or paths, got {type(data).__name__}.")
     entries = [data] if isinstance(data, str | os.PathLike) else list(data)
@@ -135,12 +151,18 @@ def files_fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """SourceError for a table without columns, or with two of the same name.
+    """SourceError for a table without columns, too many, or two of the same name.
 
     Names that differ in case alone are refused too: DuckDB takes them for one.
     """
     if not names:
         raise SourceError(f"{where} has no columns.")
+    if len(names) > MAX_COLUMNS:
+        raise SourceError(
+            f"{where} has {len(names):,} columns or more; {MAX_COLUMNS:,} can be read, "
+            "since each becomes an input of the model. Choose columns, or turn the "
+            "table if its rows and columns are swapped."
+        )
     count = Counter(name.lower() for name in names)
     twice = [name for name in names if count[name.lower()] > 1]
     if twice:
@@ -184,7 +206,7 @@ def _is_files(data: Any) -> bool:
 def _kind_of(data: Any) -> str:
     if not _is_files(data):
         return "frame"
-    by_kind = {_kind_by_ending(path): path.name for path in find_files(data)}
+    by_kind = {_kind_by_ending(path): path.name for path in _named_files(data)}
     if len(by_kind) > 1:
         shown = ", ".join(f"{name} ({kind})" for kind, name in by_kind.items())
         raise SourceError(f"Files of one table must be of one kind, got {shown}.")
@@ -219,14 +241,16 @@ def _expand(text: str) -> list[Path]:
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise SourceError(f"{path} is a folder. Name its files: '{path / '*.csv'}'.")
+    if path.exists() and not path.is_file():
+        raise SourceError(
+            f"{path} is a pipe or a device. Rows are read more than once: write them "
+            "to a file first."
+        )
     if not path.is_file():
         near = path.parent.iterdir() if path.parent.is_dir() else ()
         hint = suggest(path.name, [item.name for item in near])
         raise SourceError(f"There is no file {path}. {hint}".rstrip())
     try:
-        with path.open("rb") as file:
-            has_bytes = bool(file.read(1))
+        path.open("rb").close()
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror}.") from None
-    if not has_bytes:
-        raise SourceError(f"{path} is empty.")

@@ -19,12 +19,15 @@ PACKAGE = Path(kerastrain.__file__).parent
 ORDER = {
     "words": """errors store events progress registry optimizers columns exports models
         sources trackers config reserved schema""",
-    "data": """arrays memory source dialect sources.* split encoded formats layers
-        parsing columns.* statistics detection leaks targets splitkeys profile ingest
-        features pipeline""",
-    "parts": """models.* objective runtime schedules engine evaluation callbacks
-        baselines curves environment trackers.* exports.* parity""",
-    "learners": "prepare learner",
+    "data": """arrays memory source textfiles dialect lines malformed flat
+        folders published tensors sources.* parts assign timesplit splitrows
+        splitevents split encoded formats layers parsing columns.* statistics
+        mixtures detection quality targets splitkeys texts profile ingest
+        features pipeline blocks resampling surrogate""",
+    "parts": """models.* calibration objective comparison imbalance runtime schedules
+        engine evaluation callbacks baselines curves environment trackers.* exports.*
+        parity""",
+    "learners": "prepare shift timedrift learner",
     "runs": "report assessment serving run",
     "commands": "kerastrain cli __main__",
 }

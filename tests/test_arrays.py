@@ -67,6 +67,22 @@ def test_passes_over_an_array_on_disk_take_no_memory(store):
     assert process.memory_info().rss - before < 24 << 20
 
 
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_rows_all_over_a_file_are_gathered_in_stretches(store, is_sorted, monkeypatch):
+    monkeypatch.setattr("kerastrain.arrays._STRETCH_BYTES", 1 << 20)
+    array = store.empty((1 << 22, 4), "float32")  # 64 MB
+    for piece in pieces(len(array)):
+        array[piece] = np.arange(4 * piece.start, 4 * piece.stop).reshape(-1, 4)
+    rows = np.random.default_rng(0).integers(0, 1 << 22, 10_000)
+    rows = np.sort(rows) if is_sorted else rows
+    process = psutil.Process()
+    before, found = process.memory_info().rss, array[rows]
+    assert process.memory_info().rss - before < 24 << 20
+    np.testing.assert_array_equal(found[:, 0], (rows * 4).astype("float32"))
+    np.testing.assert_array_equal(array[rows[:3]], found[:3])
+    assert array[rows[:0]].shape == (0, 4)
+
+
 def test_memory_is_used_up_to_the_budget_and_then_files(tmp_path):
     store = ArrayStore(tmp_path / "arrays", budget_bytes=100)
     kinds = [type(store.empty((n,), "int8")) for n in (60, 60, 40)]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastrain.pipeline import Blocks, Rows
+from kerastrain.blocks import Blocks
+from kerastrain.pipeline import Rows
 
 # Rows, batch size, steps per call: even, odd last batch, one row left over, fewer rows
 # than a batch, one row in all, fewer rows in a step than devices.
@@ -58,8 +59,8 @@ def test_each_row_comes_exactly_once_in_an_epoch(num_rows, batch_size, steps):
 
 @pytest.mark.parametrize("num_rows", [5_000, 4_096, 1_025])
 def test_rows_beyond_the_window_are_shuffled_in_two_levels(num_rows, monkeypatch):
-    monkeypatch.setattr("kerastrain.pipeline.WINDOW_BYTES", 2_048 * 8)
-    monkeypatch.setattr("kerastrain.pipeline.RUN_ROWS", 16)
+    monkeypatch.setattr("kerastrain.blocks.WINDOW_BYTES", 2_048 * 8)
+    monkeypatch.setattr("kerastrain.blocks.RUN_ROWS", 16)
     blocks = blocks_of(num_rows, 100, 4)
     assert blocks.window == 2_048
     epochs = [np.concatenate([*blocks.steps(epoch)]) for epoch in (0, 0, 1)]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerastrain.blocks import Blocks
 from kerastrain.config import OPTIMIZERS, OptimizerConfig
 from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
-from kerastrain.pipeline import Blocks, Rows
+from kerastrain.pipeline import Rows
 
 
 def rows_of(num_rows, num_columns=4, seed=0):
@@ -194,7 +195,8 @@ TWO_DEVICES = """
     from kerastrain.config import ObjectiveConfig, OptimizerConfig, RuntimeConfig
     from kerastrain.objective import Objective
     from kerastrain.engine import Engine, make_optimizer
-    from kerastrain.pipeline import Blocks, Rows
+    from kerastrain.blocks import Blocks
+    from kerastrain.pipeline import Rows
     from kerastrain.runtime import runtime
 
     rng = np.random.default_rng(0)

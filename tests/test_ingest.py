@@ -69,8 +69,8 @@ def test_arrays_do_not_depend_on_how_rows_come(batch_rows, num_rows):
     )
     assert table.numbers["age"].dtype == "float32"
     assert table.texts["city"].values == ["Rom", "", "Oslo", "Lomé", "日本"]
-    assert table.texts["city"].positions.tolist() == [0, 1, 1, 0, 2, 3, 4, 1, 0]
-    assert table.texts["city"].positions.dtype == "int32"
+    assert table.texts["city"].array.tolist() == [0, 1, 1, 0, 2, 3, 4, 1, 0]
+    assert table.texts["city"].array.dtype == "int32"
     assert table.num_rows == len(AGES)
     assert not table.has_target.any()
 
@@ -84,7 +84,7 @@ def test_sources_lie_one_below_the_other_and_share_their_texts():
     assert table.num_rows_of == [3, 0, 2]
     np.testing.assert_array_equal(table.numbers["age"], [1, 2, 3, 4, NAN])
     assert table.texts["city"].values == ["a", "b", "c"]
-    assert table.texts["city"].positions.tolist() == [0, 1, 0, 2, 1]
+    assert table.texts["city"].array.tolist() == [0, 1, 0, 2, 1]
 
 
 def test_a_source_without_rows_gives_empty_arrays():
@@ -341,13 +341,13 @@ def test_arrays_beyond_the_budget_are_files_with_the_same_content(tmp_path):
     source = Batches(2, age=AGES, city=CITIES)
     table, plain = read(source, store=store), read(source)
     assert not isinstance(table.numbers["age"], np.memmap)  # 36 bytes fit
-    assert isinstance(table.texts["city"].positions, np.memmap)
+    assert isinstance(table.texts["city"].array, np.memmap)
     assert len([*store.folder.iterdir()]) == 1
     np.testing.assert_array_equal(table.numbers["age"], plain.numbers["age"])
     assert table.row_hashes().tolist() == plain.row_hashes().tolist()
     store.remove_files()
     assert not store.folder.exists()
-    assert table.texts["city"].positions.tolist() == [0, 1, 1, 0, 2, 3, 4, 1, 0]
+    assert table.texts["city"].array.tolist() == [0, 1, 1, 0, 2, 3, 4, 1, 0]
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):

@@ -40,6 +40,11 @@ def texts(*values):
     return np.array(values, dtype=object)
 
 
+# Odds of a class of which the least focal loss (gamma 2) says 3/4.
+SHARE = (0.75 / (0.25**2 - 2 * 0.75 * 0.25 * np.log(0.75))) / (
+    0.25 / (0.75**2 - 2 * 0.25 * 0.75 * np.log(0.25))
+)
+
 # Name: how it is made, what it gets, and what NumPy or common sense gives.
 CASES = {
     "CleanText": (
@@ -112,6 +117,16 @@ CASES = {
         lambda: layers.CategoryEmbedding([3, 2], dim=4),
         np.array([[0, 0], [2, 1], [1, 0], [2, 1]], "int32"),
         None,
+    ),
+    "Calibrate": (
+        lambda: layers.Calibrate(2, [1, 0, -1]),
+        np.array([[1, 2, -3], [100, -100, 0]], "float32"),
+        [[3, 4, -7], [201, -200, -1]],
+    ),
+    "Calibrate after a focal loss": (
+        lambda: layers.Calibrate(1, [0], gamma=2),
+        np.array([[0], [np.log(3)], [-np.log(3)]], "float32"),
+        np.log([[1], [SHARE], [1 / SHARE]]),
     ),
     "Probabilities": (
         layers.Probabilities,

@@ -251,3 +251,159 @@ def test_the_head_has_one_float32_output_for_each_number_wanted(task):
         keras.config.set_dtype_policy(before)
     assert logits.shape == (None, {"multiclass": 4}.get(task, 1))
     assert logits.dtype == "float32"
+
+
+# --- honest probabilities ---------------------------------------------------------
+
+
+def true_shares(task, rows=30):
+    return np.random.default_rng(3).dirichlet(np.ones(len(LABELS[task])), rows)
+
+
+def logits_of(shares):
+    """Logits whose softmax is `shares`: one for two classes."""
+    logs = np.log(shares)
+    return (logs[:, 1:] - logs[:, :1] if shares.shape[1] == 2 else logs).astype("f4")
+
+
+@classes
+def test_a_class_that_counts_more_in_training_is_not_more_probable(task):
+    shares = true_shares(task)
+    factors = np.array([0.2, 5, 1, 40])[: shares.shape[1]]
+    learnt = shares * factors / (shares * factors).sum(axis=1, keepdims=True)
+    goal = objective(task).corrected(factors)
+    np.testing.assert_allclose(goal.outputs(logits_of(learnt)), shares, rtol=1e-4)
+
+
+@classes
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+def test_what_the_focal_loss_asks_for_comes_back_as_the_true_shares(task, gamma):
+    shares = true_shares(task)
+    goal = objective(task, loss="focal", focal_gamma=gamma)
+    logits = tf.Variable(logits_of(shares))
+    loss = goal.row_loss()
+    optimizer = keras.optimizers.Adam(0.05)
+    every = [np.full(len(shares), k) for k in range(shares.shape[1])]
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            parts = [shares[:, k] * loss(y, logits) for k, y in enumerate(every)]
+            total = tf.add_n([tf.cast(part, "float32") for part in parts])
+        optimizer.apply([tape.gradient(total, logits)], [logits])
+
+    for rate in (0.05, 0.005, 0.0005):
+        optimizer.learning_rate.assign(rate)
+        for _ in range(200):
+            step()
+    bent = goal.outputs(logits.numpy())
+    assert abs(bent - shares).max() > 0.02
+    goal = goal.corrected(np.ones(shares.shape[1]))
+    np.testing.assert_allclose(goal.outputs(logits.numpy()), shares, atol=5e-3)
+
+
+@classes
+@pytest.mark.parametrize("config", [{}, {"loss": "focal"}])
+def test_a_correction_is_the_same_in_numpy_and_in_keras_also_when_set_later(
+    task, config
+):
+    goal = objective(task, **config).corrected(
+        np.array([1, 9, 2, 3])[: LOGITS[task].shape[1] + (task == "binary")]
+    )
+    logits = np.concatenate([LOGITS[task], LOGITS[task] * 1e3, LOGITS[task] * 0])
+    tensor = keras.Input((goal.num_outputs,))
+    model = keras.Model(tensor, goal.decide(tensor))
+    for later in (goal, goal.calibrated(LOGITS[task], TARGETS[task], None)):
+        later.calibrate(model)
+        got, expected = model(logits)["probabilities"], later.outputs(logits)
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
+    assert later.correction != goal.correction
+
+
+@tasks
+def test_where_nothing_is_to_be_corrected_the_graph_has_no_further_layer(task):
+    goal = objective(task)
+    if task != "regression":
+        goal = goal.corrected(np.ones(len(LABELS[task])))
+    assert goal.correction is None
+    tensor = keras.Input((goal.num_outputs,))
+    names = [layer.name for layer in keras.Model(tensor, goal.decide(tensor)).layers]
+    assert "calibrate" not in names
+
+
+@classes
+def test_the_loss_that_epochs_are_chosen_by_is_the_log_loss_of_honest_ones(task):
+    logits = LOGITS[task] / 3
+    goal = objective(task, loss="focal", label_smoothing=0.1)
+    before = goal.row_loss()(TARGETS[task], logits)
+    assert (goal.honest_loss()(TARGETS[task], logits) == before).numpy().all()
+    goal = goal.corrected(np.array([1, 9, 2, 3])[: len(LABELS[task])])
+    got = goal.honest_loss()(TARGETS[task], logits).numpy().mean()
+    expected = sklearn.metrics.log_loss(TARGETS[task], goal.outputs(logits))
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def overconfident(num_rows, shift=-2.0, seed=0):
+    """Logits twice as far from 0 as the truth, and too low by `shift`."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-2, 1.5, num_rows)
+    y = rng.random(num_rows) < 1 / (1 + np.exp(-logits))
+    return (2 * logits + shift).astype("float32")[:, None], y.astype("int32")
+
+
+def test_scale_and_shift_are_fitted_on_rows_not_trained_on():
+    logits, y = overconfident(20_000)
+    goal = objective("binary").corrected(np.ones(2), always=True)
+    fitted = goal.calibrated(logits, y, None)
+    assert fitted.correction.scale == pytest.approx(0.5, rel=0.05)
+    assert fitted.correction.shift[0] == pytest.approx(1, abs=0.1)
+    assert fitted.outputs(logits)[:, 1].mean() == pytest.approx(y.mean(), rel=0.01)
+
+
+def test_rows_of_weight_0_are_no_rows_for_the_fit():
+    logits, y = overconfident(2_000)
+    goal = objective("binary").corrected(np.ones(2), always=True)
+    weight = np.repeat([1.0, 0.0], 2_000)
+    wrong = np.concatenate([y, 1 - y])
+    got = goal.calibrated(np.tile(logits, (2, 1)), wrong, weight)
+    assert got.correction == goal.calibrated(logits, y, None).correction
+
+
+def test_a_temperature_is_fitted_for_many_classes():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (5_000, 4))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = (rng.random(5_000)[:, None] > shares.cumsum(axis=1)).sum(axis=1)
+    goal = objective("multiclass").corrected(np.ones(4), always=True)
+    fitted = goal.calibrated((3 * logits).astype("float32"), y, None).correction
+    assert fitted.scale == pytest.approx(1 / 3, rel=0.1)
+    assert fitted.shift == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("num_positive", [0, 1, 4])
+def test_a_few_positives_do_not_move_the_probabilities(num_positive):
+    logits, y = overconfident(500)
+    y[:] = 0
+    y[:num_positive] = 1
+    goal = objective("binary").corrected(np.ones(2), always=True)
+    assert goal.calibrated(logits, y, None) == goal
+
+
+def test_rows_that_are_told_apart_wholly_leave_finite_probabilities():
+    y = np.repeat([0, 1], 50)
+    goal = objective("binary").corrected(np.ones(2), always=True)
+    fitted = goal.calibrated((20.0 * y - 10).astype("float32")[:, None], y, None)
+    assert 0.05 <= fitted.correction.scale < 3
+    assert abs(fitted.correction.shift[0]) < 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_honest_probabilities_are_left_as_they_are_or_nearly_so(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-2, 1, 3_000).astype("float32")[:, None]
+    y = (rng.random(3_000) < 1 / (1 + np.exp(-logits[:, 0]))).astype("int32")
+    goal = objective("binary").corrected(np.ones(2), always=True)
+    fitted = goal.calibrated(logits, y, None)
+    change = fitted.outputs(logits) - goal.outputs(logits)
+    assert abs(change).mean() < 0.02  # 0.007 is the chance of the rows themselves

@@ -6,7 +6,8 @@ import pytest
 
 from kerastrain import layers
 from kerastrain.arrays import MAX_CHUNK_ROWS, ArrayStore, DiskArray
-from kerastrain.pipeline import Blocks, Rows, cut, run_prefix
+from kerastrain.blocks import Blocks
+from kerastrain.pipeline import Rows, cut, run_prefix
 
 # Keras 3.15 with NumPy 2 says so whenever a variable is read.
 pytestmark = pytest.mark.filterwarnings(

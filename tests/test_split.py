@@ -14,13 +14,13 @@ from kerastrain.split import Parts, mix64, split
 SIDES = ("train", "validation", "test")
 
 
-def made(hashes, strata=None, *, present=None, config=None, seed=0, has_test=False):
+def made(hashes, strata=None, *, present=None, config=None, seed=0, own=()):
     """A split and the codes of the events that came with it."""
     hashes = np.asarray(hashes, np.uint64)
     present = np.ones(len(hashes), bool) if present is None else present
     config = config or SplitConfig()
     with recording(listen=lambda event: None) as recorder:
-        parts = split(strata, present, hashes, config, seed=seed, has_test=has_test)
+        parts = split(strata, present, hashes, config, seed=seed, own=frozenset(own))
     return parts, [event.code for event in recorder.events]
 
 
@@ -172,7 +172,7 @@ def test_few_distinct_rows_are_split_row_by_row_and_that_is_said():
 
 
 def test_no_rows_go_to_test_when_there_is_a_test_file():
-    parts, codes = made(np.arange(1000), has_test=True)
+    parts, codes = made(np.arange(1000), own={"test"})
     assert [len(rows) for rows in sides(parts)] == [850, 150, 0]
     assert parts.shares == {"validation": 0.15, "test": 0.0}
     assert codes == []
@@ -180,8 +180,8 @@ def test_no_rows_go_to_test_when_there_is_a_test_file():
 
 def test_test_rows_of_another_file_are_counted_on_and_saved(tmp_path):
     present = np.arange(10) > 1
-    parts, _ = made(np.arange(10), present=present, has_test=True)
-    parts = parts.with_test(np.array([10, 12]), 13)
+    parts, _ = made(np.arange(10), present=present, own={"test"})
+    parts = parts.with_own("test", np.array([10, 12]), 13)
     parts.save(tmp_path / "split.parquet")
     loaded = Parts.load(tmp_path / "split.parquet")
     assert loaded.test.tolist() == [10, 12]

@@ -1,6 +1,7 @@
 """The data of a run: how the rows were split, and each column at a glance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kerastrain.report.files import RunFiles
 from kerastrain.report.html import (
@@ -11,6 +12,7 @@ from kerastrain.report.html import (
     number,
     percent,
     section,
+    table,
     truncated,
 )
 from kerastrain.schema import QUANTILES, Column, ColumnStats
@@ -20,12 +22,13 @@ __all__ = ["data_section"]
 MAX_OPEN = 60  # columns beyond it are folded away
 MAX_BARS = 4
 MAX_TARGET_BARS = 30
+MAX_NAMED = 12
 PARTS = ("train", "validation", "test", "dropped")
 
 
 def data_section(files: RunFiles) -> str:
     schema = files.schema
-    body = _split_bar(files)
+    body = _split_bar(files) + _findings(files)
     if schema is None:
         return section("data", "The data", body)
     by_role: dict[str, list[Column]] = {}
@@ -71,6 +74,31 @@ def _split_bar(files: RunFiles) -> str:
     if not present:
         return ""
     return f'<div class="split">{bars}</div><p class="legend">{legend}</p>'
+
+
+def _findings(files: RunFiles) -> str:
+    """What the quality gate found, warnings first; the events tell it in full."""
+    found = [e for e in files.events if (e.get("details") or {}).get("gate")]
+    found.sort(key=lambda event: event.get("severity") != "warning")
+    rows = [
+        (escape(e.get("severity", "")), escape(_title(e)), escape(_named(e)))
+        for e in found
+    ]
+    if not rows:
+        return ""
+    head = ("Severity", "Finding", "Columns")
+    return f"<h3>Quality checks</h3>{table(head, rows)}"
+
+
+def _title(event: dict[str, Any]) -> str:
+    """`possible_leak` as "Possible leak"."""
+    return str(event.get("code", "")).replace("_", " ").capitalize()
+
+
+def _named(event: dict[str, Any]) -> str:
+    names = [str(name) for name in event["details"].get("columns") or ()]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(truncated(name, 40) for name in names[:MAX_NAMED]) + more
 
 
 def _target(column: Column) -> str:

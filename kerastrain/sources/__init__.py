@@ -10,5 +10,11 @@ SOURCES = Registry(
         "csv": "kerastrain.sources.csv:CsvSource",
         "parquet": "kerastrain.sources.parquet:ParquetSource",
         "frame": "kerastrain.sources.frame:FrameSource",
+        "tfds": "kerastrain.sources.tfds:TfdsSource [datasets]",
+        "huggingface": "kerastrain.sources.huggingface:HuggingFaceSource [datasets]",
+        "image_folder": "kerastrain.sources.image_folder:ImageFolderSource",
+        "text_folder": "kerastrain.sources.text_folder:TextFolderSource",
+        "tfrecord": "kerastrain.sources.tfrecord:TfRecordSource",
+        "tf_dataset": "kerastrain.sources.tf_dataset:TfDatasetSource",
     },
 )

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from itertools import groupby
 from pathlib import Path
@@ -14,18 +14,37 @@ import duckdb
 import pyarrow as pa
 
 from kerastrain.dialect import (
+    MISSING_VALUES,
     Dialect,
     Sample,
     column_names,
-    eight_bit_encoding,
     find_dialect,
-    is_utf8,
-    mixes_newlines,
+    first_with_text,
+    header_line,
     read_sample,
-    rewrite,
 )
 from kerastrain.errors import SourceError, listing
-from kerastrain.events import note, warn
+from kerastrain.events import note
+from kerastrain.lines import (
+    LINE_BYTES,
+    Look,
+    examine,
+    refuse_open_quote,
+    repeated_headers,
+    zero_bytes,
+)
+from kerastrain.malformed import (
+    ENCODING,
+    MAX_REJECTS,
+    TEXT_BYTES,
+    BadRow,
+    Findings,
+    header_sql,
+    judge,
+    read_rejects,
+    zero_sql,
+)
+from kerastrain.memory import connect
 from kerastrain.source import (
     Source,
     check_names,
@@ -36,50 +55,32 @@ from kerastrain.source import (
     stream,
     unreadable,
 )
+from kerastrain.textfiles import (
+    eight_bit_encoding,
+    is_utf8,
+    mixes_newlines,
+    rewrite,
+)
 
 __all__ = ["BadRow", "CsvSource"]
-
-# What pandas takes for missing, and "?".
-MISSING_VALUES = (
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND",
-    "1.#QNAN", "<NA>", "?", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-)  # fmt: skip
-LINE_BYTES = 2_000_000
-SHOWN = 10
-
-REJECTS = """
-    SELECT s.file_path, e.line, e.line_byte_position, e.error_type, e.error_message,
-           e.csv_line
-    FROM reject_errors e JOIN reject_scans s USING (scan_id, file_id)
-    ORDER BY e.scan_id, e.file_id, e.line_byte_position, e.byte_position
-"""
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A malformed line: `text` is all of what was taken for it."""
-
-    file: str
-    line: int
-    reason: str
-    text: str
-
-    def __str__(self) -> str:
-        text = " ".join(self.text[:200].split())
-        text = text if len(text) <= 60 else text[:57] + "..."
-        return f"{self.file} line {self.line}: {self.reason}: {text}"
 
 
 @dataclass
 class _File:
-    """`path` is what the user named, `readable` what DuckDB reads instead."""
+    """`path` is what the user named, `readable` what DuckDB reads instead.
+
+    `header` is its first line, or nothing where that cannot be told.
+    """
 
     path: Path
     readable: Path
     compression: str
     encoding: str
     columns: list[str]
+    header: bytes
+    skip: int
     has_mixed_newlines: bool = False
+    look: Look = field(default_factory=Look)
 
 
 class CsvSource(Source):
@@ -118,20 +119,21 @@ class CsvSource(Source):
         self._missing = MISSING_VALUES if missing_values is None else missing_values
         self._is_free = encoding is None  # to guess another after a closer look
         self._skip = skip
-        self._connection = duckdb.connect()
+        self._connection = connect()
         self._folder: Path | None = None
         self._num_copies = 0
         self._kept: Path | None = None
         self._bad_rows: list[BadRow] | None = None
+        self._is_parallel = True
         self._fingerprint: dict[str, Any] = {}
 
-        sample = read_sample(self.paths[0], encoding, skip)
+        sample = first_with_text(self.paths, encoding, skip)
         self._dialect = find_dialect(
             sample, delimiter=delimiter, quote=quote, header=header
         )
         if header is None and not self._dialect.has_header:
             _note_no_header(self.name)
-        self._files = [self._open(path, encoding) for path in self.paths]
+        self._files = self._open_all(encoding)
         columns = self._files[0].columns
         self._check_columns()
         self.schema = pa.schema([(name, pa.string()) for name in columns])
@@ -154,34 +156,56 @@ class CsvSource(Source):
         return self._fingerprint
 
     def bad_rows(self) -> list[BadRow]:
-        """Malformed lines, which no scan gives; the files are read for it once.
+        """Malformed lines (the first 1,000), which no scan gives; found once.
 
         Raises:
             SourceError: their share is above `max_bad_rows`.
         """
         if self._bad_rows is None:
-            num_rows, found = self._read_all()
-            num_bad = sum(1 + row.text.count("\n") for row in found)
-            self._judge(found, num_bad, num_bad + num_rows)
-            if found:
+            for file in self._files:
+                file.look = examine(file.readable, file.header)
+            found = self._read_all()
+            judge(found, self.name, self._max_bad_rows)
+            if not found.is_clean:
                 self._keep_good_rows()
-            self.num_rows, self._bad_rows = num_rows, found
+            self.num_rows, self._bad_rows = found.num_rows, found.rows
         return self._bad_rows
 
-    def _open(self, path: Path, encoding: str | None) -> _File:
-        sample = read_sample(path, encoding, self._skip)
+    def _open_all(self, encoding: str | None) -> list[_File]:
+        """The files with text in them; those without a row are told."""
+        files, rowless = [], []
+        for path in self.paths:
+            sample = read_sample(path, encoding, self._skip)
+            if sample.text.strip():
+                files.append(self._open(path, sample))
+            if sample.num_rows(self._dialect) == 0:
+                rowless.append(path.name)
+        if rowless and len(self.paths) > 1:
+            shown = listing(rowless, limit=10)
+            note("empty_files", f"Files without rows are passed over: {shown}.")
+        return files
+
+    def _open(self, path: Path, sample: Sample) -> _File:
         names = column_names(sample, self._dialect)
         check_names(names, path.name)
-        file = _File(path, path, sample.compression, sample.encoding, names)
-        self._make_readable(file, sample)
+        file = _File(
+            path=path,
+            readable=path,
+            compression=sample.compression,
+            encoding=sample.encoding,
+            columns=names,
+            header=header_line(sample, self._dialect),
+            skip=sample.skip,
+        )
+        self._make_readable(file)
         return file
 
-    def _make_readable(self, file: _File, sample: Sample) -> None:
+    def _make_readable(self, file: _File) -> None:
         if not is_utf8(file.encoding):
             if self._is_free:
                 _note_encoding(file)
             self._rewrite(file)
-        elif sample.compression == "bz2":
+        elif file.compression in ("bz2", "xz"):  # which DuckDB does not read
             self._rewrite(file)
 
     def _rewrite(self, file: _File) -> None:
@@ -203,47 +227,72 @@ class CsvSource(Source):
     def _check_columns(self) -> None:
         first = self._files[0]
         for file in self._files[1:]:
-            different = sorted(set(file.columns) ^ set(first.columns))
-            if different:
+            lacks = [
+                f"{one.path.name} lacks {listing(missing, limit=5)}"
+                for one, other in ((file, first), (first, file))
+                if (missing := [c for c in other.columns if c not in one.columns])
+            ]
+            if lacks:
                 raise SourceError(
                     f"{file.path.name} and {first.path.name} have different columns: "
-                    f"{listing(different)} are in one of them only."
+                    f"{', and '.join(lacks)}."
                 )
 
-    def _read_all(self) -> tuple[int, list[BadRow]]:
-        """Number of good rows, and the bad ones; a second look where one is needed."""
+    def _read_all(self) -> Findings:
+        """What is good and what is not; a second look where one is needed."""
         try:
-            num_rows, found = self._count()
+            found = self._count()
         except duckdb.Error as error:
             if not self._mend_newlines():
                 raise unreadable(self.name, error) from error
-            num_rows, found = self._count()
-        if any("\r" in row.text for row in found) and self._mend_newlines():
-            num_rows, found = self._count()
-        if self._mend_encoding(found):
-            num_rows, found = self._count()
-        return num_rows, found
+            found = self._count()
+        if any("\r" in row.text for row in found.rows) and self._mend_newlines():
+            found = self._count()
+        if self._mend_encoding(found.rows):
+            found = self._count()
+        for path, position in found.open_quotes[:20]:
+            name = self._names()[str(path)]
+            refuse_open_quote(path, position, self._dialect, name)
+        if any(file.look.is_long for file in self._files):
+            self._is_parallel = False
+            found = self._count()
+        return found
 
-    def _count(self) -> tuple[int, list[BadRow]]:
+    def _names(self) -> dict[str, str]:
+        return {str(file.readable): file.path.name for file in self._files}
+
+    def _count(self) -> Findings:
         # Every column is counted: what nothing asks for, DuckDB does not check.
         counts = ", ".join(f"count({quoted(c, chr(34))})" for c in self.schema.names)
         query = self._query(self.schema.names, is_check=True)
+        zeros, headers = self._not_rows()
         with self._connection.cursor() as cursor:
             # All of it is fetched: the tables of rejects are made at the end.
-            cursor.execute(f"SELECT count(*), {counts} FROM ({query})")
-            rows = cursor.fetchall()
-            rejects = cursor.execute(REJECTS).fetchall()
-        return rows[0][0], self._found(rejects)
+            cursor.execute(
+                f"SELECT count(*), count(*) FILTER ({zeros}), "
+                f"count(*) FILTER ({headers}), {counts} FROM ({query})"
+            )
+            num_all, num_zero, num_headers, *_ = cursor.fetchall()[0]
+            found = read_rejects(cursor, self._dialect, self._names())
+        found.num_rows = num_all - num_zero - num_headers
+        found.num_headers = num_headers
+        for file in self._files if num_zero else []:
+            found.add_zero_bytes(file.path.name, zero_bytes(file.readable))
+        found.num_bad += num_zero
+        for file in self._files if num_headers else []:
+            lines = repeated_headers(file.readable, file.header)
+            found.headers += [(file.path.name, line) for line in lines]
+        return found
 
-    def _found(self, rejects: list[tuple]) -> list[BadRow]:
-        """One BadRow for a line, however much is wrong with it."""
-        names = {str(file.readable): file.path.name for file in self._files}
-        found: dict[tuple[str, int], BadRow] = {}
-        for path, line, position, kind, message, text in rejects:
-            reason = _reason(kind, message)
-            row = BadRow(names.get(path, path), line, reason, text or "")
-            found.setdefault((path, position), row)
-        return list(found.values())
+    def _not_rows(self) -> tuple[str, str]:
+        """Conditions: whether a row holds a zero byte, whether it is the header."""
+        looks, names = [file.look for file in self._files], self.schema.names
+        zeros = any(look.has_zero for look in looks)
+        headers = any(look.repeats_header for look in looks)
+        return (
+            zero_sql(names) if zeros else "false",
+            header_sql(names, self._missing) if headers else "false",
+        )
 
     def _mend_newlines(self) -> bool:
         """Give files with mixed line ends one; False when there is none to mend."""
@@ -271,31 +320,13 @@ class CsvSource(Source):
                 self._rewrite(file)
         return is_mended
 
-    def _judge(self, found: list[BadRow], num_bad: int, num_lines: int) -> None:
-        for row in found:
-            if len(row.text) >= LINE_BYTES and "\n" in row.text:
-                raise SourceError(
-                    f"{row.file} line {row.line} opens a quote that is not closed and "
-                    f"swallows {row.text.count(chr(10))} lines or more. Mend the line, "
-                    "or read without quotes: --set source.quote=''."
-                )
-        if not found:
-            return
-        rows = "\n".join(f"  {row}" for row in found[:SHOWN])
-        share = f"{num_bad} of {num_lines} lines of {self.name} are malformed"
-        if num_bad > self._max_bad_rows * num_lines:
-            raise SourceError(
-                f"{share}, more than the {self._max_bad_rows:.2%} that may be. "
-                f"Mend them or raise --max-bad-rows.\n{rows}"
-            )
-        shown = [str(row) for row in found[:SHOWN]]
-        warn("bad_rows", f"{share} and left out:\n{rows}", count=num_bad, first=shown)
-
     def _keep_good_rows(self) -> None:
         """Copy the good rows: which lines DuckDB drops depends on the columns read."""
         kept = self._temporary("rows.parquet")
         query = self._query(self.schema.names, is_check=True)
         with self._connection.cursor() as cursor:
+            unwanted = " OR ".join(self._not_rows())
+            query = f"SELECT * FROM ({query}) WHERE ({unwanted}) IS NOT TRUE"
             cursor.execute(f"COPY ({query}) TO {quoted(str(kept))} (FORMAT parquet)")
         self._kept = kept
 
@@ -304,16 +335,18 @@ class CsvSource(Source):
             shown = ", ".join(quoted(name, '"') for name in columns)
             return f"SELECT {shown} FROM read_parquet({quoted(str(self._kept))})"
         parts = []
-        for (names, compression), group in groupby(self._files, _layout):
+        for (names, compression, skip), group in groupby(self._files, _layout):
             places = {name: i for i, name in enumerate(names)}
             shown = ", ".join(f"c{places[c]} AS {quoted(c, chr(34))}" for c in columns)
             files = [file.readable for file in group]
-            options = self._options(len(names), compression, is_check)
+            options = self._options(len(names), compression, skip, is_check)
             paths = ", ".join(quoted(escape(str(path))) for path in files)
             parts.append(f"SELECT {shown} FROM read_csv([{paths}], {options})")
         return " UNION ALL ".join(parts)
 
-    def _options(self, num_columns: int, compression: str, is_check: bool) -> str:
+    def _options(
+        self, num_columns: int, compression: str, skip: int, is_check: bool
+    ) -> str:
         """Everything is named: DuckDB's own sniffing would decide file by file."""
         types = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(num_columns))
         missing = ", ".join(map(quoted, self._missing))
@@ -324,38 +357,25 @@ class CsvSource(Source):
             "quote": quoted(dialect.quote),
             "escape": quoted(dialect.escape),
             "header": str(dialect.has_header).lower(),
-            "skip": str(self._skip),
+            "skip": str(skip),
             "compression": quoted(compression),
             "columns": f"{{{types}}}",
             "nullstr": f"[{missing}]",
             "max_line_size": str(LINE_BYTES),
+            # Before a line beyond its blocks of 8 MB the parallel reader loses rows.
+            "parallel": str(self._is_parallel).lower(),
         }
         if is_check:
             options |= {
                 "store_rejects": "true",
-                "rejects_limit": "0",
-                "rejects_line_size_limit": str(LINE_BYTES),
+                "rejects_limit": str(MAX_REJECTS),
+                "rejects_line_size_limit": str(TEXT_BYTES),
             }
         return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
-def _layout(file: _File) -> tuple[tuple[str, ...], str]:
-    return tuple(file.columns), file.compression
-
-
-ENCODING = "not valid utf-8"
-REASONS = {
-    "UNQUOTED VALUE": "a quote is not closed, or stands inside a field",
-    "INVALID ENCODING": ENCODING,
-    "LINE SIZE OVER MAXIMUM": f"longer than {LINE_BYTES} bytes",
-}
-
-
-def _reason(kind: str, message: str) -> str:
-    if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
-        words = message.split()  # "Expected Number of Columns: 3 Found: 2"
-        return f"{words[-1]} fields instead of {words[-3]}"
-    return REASONS.get(kind, message.splitlines()[0] if message else kind.lower())
+def _layout(file: _File) -> tuple[tuple[str, ...], str, int]:
+    return tuple(file.columns), file.compression, file.skip
 
 
 def _note_encoding(file: _File) -> None:

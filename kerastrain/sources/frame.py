@@ -1,16 +1,17 @@
-"""Tables in memory: pandas, polars, pyarrow, or a mapping of arrays."""
+"""Tables in memory: pandas, polars, pyarrow, arrays with or without names."""
 
-import hashlib
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kerastrain.errors import SourceError
 from kerastrain.events import warn
+from kerastrain.flat import digest, plain, plain_type
 from kerastrain.source import Source, check_names
 
 __all__ = ["FrameSource"]
@@ -19,8 +20,10 @@ CHUNK_ROWS = 1 << 20
 
 
 class FrameSource(Source):
-    """A pandas, polars or pyarrow table, or a mapping of names to arrays.
+    """A table in memory: pandas, polars, pyarrow, arrays by name, records or (X, y).
 
+    Of `(X, y)` a matrix X becomes columns `x_0`, `x_1`, and y is called `target`
+    unless it has a name of its own. A structured NumPy array is a table of its fields.
     The index of a pandas frame is ignored. Categories are read as plain strings,
     decimals as float64. An object column of mixed types is read as text, with a
     warning.
@@ -63,6 +66,7 @@ class FrameSource(Source):
 
 def _columns(data: Any) -> tuple[list[str], list[pa.ChunkedArray]]:
     """Names and Arrow columns of any table that we know."""
+    data = _mapping(data)
     if _is_pandas(data):
         names = [str(name) for name in data.columns]
         check_names(names, FrameSource.name)  # a name must pick one column
@@ -70,6 +74,74 @@ def _columns(data: Any) -> tuple[list[str], list[pa.ChunkedArray]]:
         return names, list(map(_from_pandas, names, series))
     table = _as_table(data)
     return list(table.column_names), list(table.columns)
+
+
+def _mapping(data: Any) -> Any:
+    """Columns by name for `(X, y)`, records and structured arrays; else `data`."""
+    if isinstance(data, tuple):
+        return _features_and_target(data)
+    if isinstance(data, list) and data and all(isinstance(r, Mapping) for r in data):
+        names = dict.fromkeys(name for record in data for name in record)
+        return {name: _series([r.get(name) for r in data]) for name in names}
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return {name: data[name] for name in data.dtype.names}
+    return data
+
+
+def _series(values: list[Any]) -> np.ndarray:
+    """As an array of objects: one that is not told what it holds would be guessed."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _features_and_target(data: tuple[Any, ...]) -> pa.Table:
+    """`(X, y)` -> one table; the target is called `target`, or as its series is."""
+    if len(data) != 2:
+        raise SourceError(f"Expected (X, y), got a tuple of {len(data)}.")
+    rows, target = data
+    if isinstance(rows, np.ndarray | list):
+        rows = {"x": _matrix(rows)}
+    names, columns = _columns(rows)
+    name = getattr(target, "name", None)
+    names.append("target" if name in (None, "") else str(name))
+    check_names(names, FrameSource.name)
+    columns.append(_from_pandas(names[-1], _one_column(target)))
+    return _from_arrays(names, columns)
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    shape = np.shape(rows)
+    if len(shape) != 2:
+        raise SourceError(
+            f"X of (X, y) should have rows and columns, got the shape {shape}."
+        )
+    return np.asarray(rows)
+
+
+def _spread(columns: Mapping[Any, Any]) -> dict[str, Any]:
+    """Columns by name; a matrix is columns `name_0`, `name_1`."""
+    spread: dict[str, Any] = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            width = values.shape[1]
+            spread |= {f"{name}_{i}": values[:, i] for i in range(width)}
+        else:
+            spread[str(name)] = values
+    return spread
+
+
+def _one_column(target: Any) -> Any:
+    """Values of y, one a row."""
+    shape = tuple(getattr(target, "shape", None) or np.shape(target))
+    if len(shape) == 1:
+        return target
+    if len(shape) == 2 and shape[1] == 1:
+        return np.asarray(target)[:, 0]
+    raise SourceError(
+        f"y of (X, y) should have one value a row, got the shape {shape}. For "
+        "one column per class give the class: y.argmax(axis=1)."
+    )
 
 
 def _is_pandas(data: Any) -> bool:
@@ -80,15 +152,17 @@ def _is_pandas(data: Any) -> bool:
 def _as_table(data: Any) -> pa.Table:
     data = data.collect() if hasattr(data, "collect") else data  # polars.LazyFrame
     if isinstance(data, Mapping):
-        arrays = [_from_pandas(str(name), values) for name, values in data.items()]
-        data = _from_arrays([str(name) for name in data], arrays)
+        columns = _spread(data)
+        arrays = [_from_pandas(name, values) for name, values in columns.items()]
+        data = _from_arrays(list(columns), arrays)
     try:
         return pa.table(data)
     except (TypeError, ValueError, NotImplementedError) as error:
         kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        reason = str(error).rstrip(".")
         raise SourceError(
-            f"Cannot read data of type {kind}: {error}. Expected a path, or a "
-            "pandas, polars or pyarrow table."
+            f"Cannot read data of type {kind}: {reason}. Expected a path, a pandas, "
+            "polars or pyarrow table, a mapping of arrays, a list of records or (X, y)."
         ) from error
 
 
@@ -103,6 +177,11 @@ def _from_arrays(names: list[str], arrays: list[pa.ChunkedArray]) -> pa.Table:
 
 def _from_pandas(name: str, values: Any) -> pa.ChunkedArray:
     """One column; text with a warning when its values are of several types."""
+    if hasattr(values, "sparse"):
+        values = values.sparse.to_dense()
+    if isinstance(values, np.ndarray) and values.dtype.kind == "S":
+        with contextlib.suppress(UnicodeDecodeError):
+            values = np.char.decode(values, "utf-8")
     try:
         return _chunked(pa.array(values, from_pandas=True))
     except (TypeError, ValueError, NotImplementedError, OverflowError) as error:
@@ -139,60 +218,20 @@ def _chunked(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in a type that the profile and DuckDB both know."""
-    kind = column.type
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain(
-            pa.chunked_array([c.storage for c in column.chunks], kind.storage_type)
-        )
-    if pa.types.is_dictionary(kind):
-        texts = [c.dictionary.cast(pa.string()).take(c.indices) for c in column.chunks]
-        return pa.chunked_array(texts, pa.string())
-    if pa.types.is_timestamp(kind) and kind.tz:
-        return pc.local_timestamp(column)  # DuckDB would take this machine's zone
-    if pa.types.is_decimal(kind):
-        return _cast(column, pa.float64())
-    if pa.types.is_float16(kind):
-        return _cast(column, pa.float32())
-    if pa.types.is_null(kind) or _is_wide_text(kind):
-        return _cast(column, pa.string())
-    return column
-
-
-def _is_wide_text(kind: pa.DataType) -> bool:
-    return pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Piece by piece: offsets of `string` reach 2 GB, and a column may have more."""
+    wanted = plain_type(column.type)
+    if wanted == column.type:
+        return column
     pieces = [
-        chunk.slice(start, CHUNK_ROWS).cast(kind)
+        plain(chunk.slice(start, CHUNK_ROWS))
         for chunk in column.chunks
         for start in range(0, len(chunk), CHUNK_ROWS)
     ]
-    return pa.chunked_array(pieces, kind)
-
-
-class _HashFile:
-    """A file to write to that keeps nothing but the hash."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self.hash = hashlib.sha256()
-
-    def write(self, data: Any) -> int:
-        self.hash.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        pass
+    return pa.chunked_array(pieces, wanted)
 
 
 def _digest(table: pa.Table) -> str:
     """SHA-256 of names, types and values, however the table is cut into chunks."""
-    sink = _HashFile()
-    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), table.schema) as writer:
-        for start in range(0, table.num_rows, CHUNK_ROWS):
-            writer.write_table(table.slice(start, CHUNK_ROWS).combine_chunks())
-    return sink.hash.hexdigest()
+    starts = range(0, table.num_rows, CHUNK_ROWS)
+    pieces = (table.slice(start, CHUNK_ROWS).combine_chunks() for start in starts)
+    return digest(table.schema, (b for piece in pieces for b in piece.to_batches()))

@@ -294,7 +294,7 @@ def test_values_have_the_codes_that_the_labels_tell(name, expected, tiny):
     assert codes.tolist() == expected
     assert case.encoded.vocabulary_size == len(case.encoded.labels) > codes.max()
     texts = case.table.texts["a column"]
-    for code, position in zip(codes, texts.positions, strict=True):
+    for code, position in zip(codes, texts.array, strict=True):
         assert code < 2 or case.encoded.labels[code] == texts.values[position]
 
 

@@ -297,7 +297,7 @@ def test_a_bad_line_in_the_second_file_is_named_by_that_file(write):
 def test_files_of_other_columns_are_refused(write):
     paths = [write("a,b\n1,2\n", "p1.csv"), write("a,c\n1,2\n", "p2.csv")]
     with pytest.raises(
-        SourceError, match=r"p2.csv and p1.csv have different.*b, c are"
+        SourceError, match=r"different columns: p2.csv lacks b, and p1.csv lacks c"
     ):
         CsvSource(paths)
 

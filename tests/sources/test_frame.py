@@ -71,6 +71,99 @@ def test_arrow_tables_and_mappings_are_read():
     assert column_of({"a": np.arange(2), "b": ["x", None]}) == (pa.int64(), [0, 1])
 
 
+MATRIX = np.array([[0.5, 1.0], [2.0, 3.0]])
+NUMBERED = {"x_0": [0.5, 2.0], "x_1": [1.0, 3.0]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        (MATRIX, NUMBERED),
+        (MATRIX.tolist(), NUMBERED),
+        (pd.DataFrame({"a": [1, 2]}, index=[7, 8]), {"a": [1, 2]}),
+        (pl.DataFrame({"a": [1, 2]}), {"a": [1, 2]}),
+        (pl.LazyFrame({"a": [1, 2]}), {"a": [1, 2]}),
+        (pa.table({"a": [1, 2]}), {"a": [1, 2]}),
+        ({"a": [1, 2], "m": MATRIX}, {"a": [1, 2], "m_0": [0.5, 2], "m_1": [1, 3]}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("target", "name", "values"),
+    [
+        ([0, 1], "target", [0, 1]),
+        (("no", "yes"), "target", ["no", "yes"]),
+        (np.array([[0], [1]]), "target", [0, 1]),
+        (pd.Series([0, 1], name="y", index=[3, 4]), "y", [0, 1]),
+        (pd.Series([0, 1], dtype="category"), "target", ["0", "1"]),
+        (pd.DataFrame({"y": [0, 1]}), "target", [0, 1]),
+        (pl.Series("y", [0, 1]), "y", [0, 1]),
+        (pl.Series([0, 1]), "target", [0, 1]),
+        (pa.array([0, 1]), "target", [0, 1]),
+    ],
+)
+def test_x_and_y_are_one_table(rows, columns, target, name, values):
+    source = FrameSource((rows, target))
+    table = pa.Table.from_batches(source.scan(), source.schema)
+    assert table.to_pydict() == {**columns, name: values}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            (MATRIX, np.eye(2)),
+            r"one value a row, got the shape \(2, 2\). For one column",
+        ),
+        ((MATRIX, 1), r"y of \(X, y\) should have one value a row, got the shape \(\)"),
+        ((MATRIX, [1]), "differ in length: x_0: 2, x_1: 2, target: 1"),
+        ((np.zeros(2), [1, 2]), r"X of \(X, y\) should have rows and columns, got the"),
+        ((MATRIX,), r"Expected \(X, y\), got a tuple of 1"),
+        ((pd.DataFrame({"y": [1]}), pd.Series([1], name="y")), "are the same: 'y'"),
+        (MATRIX, r"Cannot read data of type numpy.ndarray: .* records or \(X, y\).$"),
+    ],
+)
+def test_what_is_no_x_and_y_is_refused(data, message):
+    with pytest.raises(SourceError, match=message):
+        FrameSource(data)
+
+
+def test_records_are_rows_of_all_their_names():
+    records = [{"a": 1, "b": "x"}, {"b": None, "c": 2.5}]
+    assert pa.Table.from_batches(FrameSource(records).scan()).to_pydict() == {
+        "a": [1, None],
+        "b": ["x", None],
+        "c": [None, 2.5],
+    }
+    with recording() as recorder:
+        assert column_of([{"a": 1}, {"a": "x"}]) == (pa.string(), ["1", "x"])
+    assert [event.code for event in recorder.events] == ["column_mixed_types"]
+
+
+def test_a_structured_array_is_a_table_of_its_fields():
+    array = np.array([(1, b"x", 2.5)], [("a", "i4"), ("b", "S3"), ("c", "f8")])
+    source = FrameSource(array)
+    assert next(source.scan()).to_pylist() == [{"a": 1, "b": "x", "c": 2.5}]
+    assert source.schema.types == [pa.int32(), pa.string(), pa.float64()]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "rows"),
+    [
+        (pd.arrays.SparseArray([0, 0, 1]), pa.int64(), [0, 0, 1]),
+        (pd.array([1, None, 2], dtype="int64[pyarrow]"), pa.int64(), [1, None, 2]),
+        (pd.array(["x", None, "y"], "string[pyarrow]"), pa.string(), ["x", None, "y"]),
+        (
+            pd.array([1, 2, 3], pd.ArrowDtype(pa.decimal128(5, 2))),
+            pa.float64(),
+            [1, 2, 3],
+        ),
+        (np.array([b"a", b"b", b"\xff"]), pa.binary(), [b"a", b"b", b"\xff"]),
+    ],
+)
+def test_extension_types_become_plain_ones(values, kind, rows):
+    assert column_of(pd.DataFrame({"a": pd.Series(values)})) == (kind, rows)
+
+
 def test_a_column_of_mixed_types_is_text_with_a_warning():
     frame = pd.DataFrame({"a": pd.Series([1, "x", None, np.nan], dtype=object)})
     with recording() as recorder:
