@@ -99,8 +99,11 @@ class DiskArray(np.memmap):
     """
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, np.ndarray) and key.dtype.kind in "iu" and key.ndim == 1:
-            return self._gathered(key)
+        rows, *columns = key if isinstance(key, tuple) else (key,)
+        if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu" and rows.ndim == 1:
+            if any(isinstance(column, np.ndarray) for column in columns):
+                raise TypeError("rows and columns by position at once are not read")
+            return self._gathered(rows)[(slice(None), *columns)]
         found = self.view(np.ndarray)[key]
         if isinstance(found, np.ndarray):
             found = found.copy() if found.base is not None else found

@@ -1,5 +1,7 @@
 """How good a learner is: what `metrics.json` holds. Looks at the test rows once."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -7,71 +9,172 @@ import numpy as np
 from kerastrain import evaluation
 from kerastrain.baselines import Baselines, EncodedTable, fit_baselines
 from kerastrain.curves import curves
+from kerastrain.events import note
 from kerastrain.learner import Learner
+from kerastrain.pipeline import Rows
 from kerastrain.prepare import Prepared
 from kerastrain.schema import Target
 
-__all__ = ["assess"]
+__all__ = ["Tested", "about", "assess", "mean_and_spread", "validated"]
+
+Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What was predicted for test rows, beside the truth and the baselines.
+
+    Shapes: `y` and `weight` are `(rows,)`; predictions as `Learner.predict` gives them.
+    """
+
+    y: np.ndarray
+    ours: np.ndarray
+    baselines: dict[str, np.ndarray]
+    weight: np.ndarray | None
+    description: str
+
+    @classmethod
+    def of(
+        cls, learner: Learner, data: Prepared, target: Target, seed: int
+    ) -> "Tested":
+        rows = _judged(data.test, target, "test")
+        baselines = _baselines(data, rows, target, seed)
+        return cls(
+            rows.targets,
+            learner.predict(rows),
+            dict(baselines.predictions),
+            data.weight_of(rows),
+            baselines.description,
+        )
+
+    def scores(self, target: Target) -> Scores:
+        return evaluation.score(target.task, self.y, self.ours, weight=self.weight)
+
+    @classmethod
+    def pooled(cls, folds: Sequence["Tested"]) -> "Tested":
+        """The test rows of all folds, one below the other."""
+        weights = [one.weight for one in folds if one.weight is not None]
+        return cls(
+            np.concatenate([one.y for one in folds]),
+            np.concatenate([one.ours for one in folds]),
+            {
+                name: np.concatenate([one.baselines[name] for one in folds])
+                for name in folds[0].baselines
+            },
+            np.concatenate(weights) if weights else None,
+            f"One for each fold; of the first: {folds[0].description}",
+        )
+
+    @classmethod
+    def averaged(cls, folds: Sequence["Tested"]) -> "Tested":
+        """The same rows predicted by all folds: the mean of what they say."""
+        return replace(
+            folds[0],
+            ours=np.mean([one.ours for one in folds], axis=0),
+            baselines={
+                name: np.mean([one.baselines[name] for one in folds], axis=0)
+                for name in folds[0].baselines
+            },
+            description=f"The mean of one for each fold; of the first: "
+            f"{folds[0].description}",
+        )
+
+    def judged(self, target: Target, seed: int) -> dict[str, Any]:
+        """Scores with intervals, the baselines' scores, the verdict, the curves."""
+        task, y, weight = target.task, self.y, self.weight
+        linear = self.baselines["linear"]
+        comparison = evaluation.compare(
+            task, y, self.ours, linear, weight=weight, seed=seed
+        )
+        sentence = evaluation.verdict(task, comparison, baseline="linear")
+        return {
+            "test": evaluation.evaluate(task, y, self.ours, weight=weight, seed=seed),
+            "baselines": {
+                name: evaluation.score(task, y, theirs, weight=weight)
+                for name, theirs in self.baselines.items()
+            },
+            "verdict": comparison
+            | {"sentence": sentence, "baseline": "linear", "about": self.description},
+            "curves": curves(task, y, self.ours, target.labels, seed=seed),
+        }
 
 
 def assess(
     learner: Learner, data: Prepared, target: Target, *, seed: int
 ) -> dict[str, Any]:
     """Scores on the validation and test rows, beside the baselines, with a verdict."""
+    result = about(data, target) | {
+        "best_epoch": getattr(learner, "best_epoch", None),
+        "validation": validated(learner, data, target),
+    }
+    if len(data.test):
+        result |= Tested.of(learner, data, target, seed).judged(target, seed)
+    return result
+
+
+def about(data: Prepared, target: Target) -> dict[str, Any]:
+    """What the scores are of."""
     task = target.task
-    result: dict[str, Any] = {
+    found: dict[str, Any] = {
         "task": task,
         "target": target.name,
         "labels": target.labels,
         "positive_label": target.labels[-1] if task == "binary" else None,
         "primary": evaluation.primary(task),
-        "best_epoch": getattr(learner, "best_epoch", None),
         "num_rows": {
             "train": len(data.train),
             "validation": len(data.validation),
             "test": len(data.test),
             "dropped": data.num_dropped,
         },
-        "validation": learner.evaluate(
-            data.validation, weight=data.weight_of(data.validation)
-        ),
     }
-    if len(data.test):
-        result |= _on_test(learner, data, target, seed)
-    return result
+    if data.balance.choice:
+        found["imbalance"] = data.balance.choice
+    return found
 
 
-def _on_test(
-    learner: Learner, data: Prepared, target: Target, seed: int
-) -> dict[str, Any]:
-    task, y = target.task, data.test.targets
-    weight = data.weight_of(data.test)
-    ours = learner.predict(data.test)
-    baselines = _baselines(data, target, seed)
-    linear = baselines.predictions["linear"]
-    comparison = evaluation.compare(task, y, ours, linear, weight=weight, seed=seed)
-    sentence = evaluation.verdict(task, comparison, baseline="linear")
-    return {
-        "test": evaluation.evaluate(task, y, ours, weight=weight, seed=seed),
-        "baselines": {
-            name: evaluation.score(task, y, theirs, weight=weight)
-            for name, theirs in baselines.predictions.items()
-        },
-        "verdict": comparison
-        | {
-            "sentence": sentence,
-            "baseline": "linear",
-            "about": baselines.description,
-        },
-        "curves": curves(task, y, ours, target.labels, seed=seed),
-    }
+def validated(learner: Learner, data: Prepared, target: Target) -> Scores:
+    """Every metric on the validation rows."""
+    rows = _judged(data.validation, target, "validation")
+    return learner.evaluate(rows, weight=data.weight_of(rows))
 
 
-def _baselines(data: Prepared, target: Target, seed: int) -> Baselines:
+def mean_and_spread(folds: Sequence[Scores]) -> dict[str, Scores]:
+    """Mean and standard deviation over folds of each metric that all of them have."""
+    found = {}
+    for name in folds[0]:
+        values = [scores[name] for scores in folds]
+        known = np.array([value for value in values if value is not None])
+        is_defined = len(known) == len(values)
+        found[name] = {
+            "value": float(known.mean()) if is_defined else None,
+            "spread": float(known.std(ddof=1))
+            if is_defined and len(known) > 1
+            else 0.0,
+        }
+    return found
+
+
+def _judged(rows: Rows, target: Target, part: str) -> Rows:
+    """Those that are scored: all, unless there are millions."""
+    kept = rows.at_most(evaluation.most_rows(max(1, len(target.labels))))
+    if len(kept) < len(rows):
+        note(
+            "rows_scored",
+            f"{len(kept):,} of {len(rows):,} {part} rows are scored, evenly spaced: "
+            "more would not change the digits that are shown.",
+            part=part,
+            rows=len(kept),
+        )
+    return kept
+
+
+def _baselines(data: Prepared, tested: Rows, target: Target, seed: int) -> Baselines:
     arrays, num_rows = data.train.inputs, len(data.train.target)
+    none = np.broadcast_to(np.float32(0), (num_rows, 0))
     table = EncodedTable(
-        arrays.get("numbers", np.zeros((num_rows, 0), "float32")),
-        arrays.get("codes", np.zeros((num_rows, 0), "int32")),
+        arrays.get("numbers", none),
+        arrays.get("codes", none.astype("int32")),
         data.train.target,
         data.weight,
     )
@@ -80,7 +183,7 @@ def _baselines(data: Prepared, target: Target, seed: int) -> Baselines:
         table,
         train_rows=data.train.index,
         validation_rows=data.validation.index,
-        test_rows=data.test.index,
+        test_rows=tested.index,
         num_classes=len(target.labels),
         seed=seed,
     )

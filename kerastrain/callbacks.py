@@ -218,15 +218,20 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Losses, metrics, rate and time of each epoch as CSV, whole after every epoch."""
+    """Losses, metrics, rate and time of each epoch as CSV, whole after every epoch.
+
+    With `fold` set, a column of it stands in front; one file holds all folds.
+    """
 
     def __init__(self, path: Path):
         super().__init__()
         self.path = path
+        self.fold: int | None = None
         self.epochs: list[dict[str, float]] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.epochs.append({"epoch": epoch + 1, **(logs or {})})
+        fold = {} if self.fold is None else {"fold": self.fold}
+        self.epochs.append({**fold, "epoch": epoch + 1, **(logs or {})})
         names: Sequence[str] = list(
             dict.fromkeys(n for row in self.epochs for n in row)
         )

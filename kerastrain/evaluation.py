@@ -158,11 +158,9 @@ METRICS: dict[str, dict[str, Metric]] = {
 
 
 def most_rows(num_outputs: int) -> int:
-    """Rows that are scored at most; with more, evenly spaced ones of them are.
+    """Rows that are scored at most: scikit-learn copies them in float64 several times.
 
-    Two million rows, or 20 million predicted numbers: scikit-learn's metrics copy them
-    in float64 several times. The standard error of an AUC of two million is 0.0005 at
-    most.
+    The standard error of an AUC of two million rows is 0.0005 at most.
     """
     return min(2_000_000, 20_000_000 // max(1, num_outputs))
 

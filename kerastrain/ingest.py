@@ -17,9 +17,9 @@ from kerastrain.arrays import ArrayStore, chunk_rows, pieces
 from kerastrain.columns import COLUMNS
 from kerastrain.errors import SchemaError, SourceError
 from kerastrain.events import warn
+from kerastrain.parts import Keys
 from kerastrain.schema import Column, Schema, Target, check_present
 from kerastrain.source import Source
-from kerastrain.parts import Keys
 from kerastrain.splitkeys import group_values, time_values
 from kerastrain.texts import ParsedTexts, Texts
 

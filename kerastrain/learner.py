@@ -82,6 +82,7 @@ class TrainingPlan:
         callbacks: further Keras callbacks; they see validation metrics in the logs.
         checkpoint: makes the callback that writes weights, given the best-weights one
             and the whole model.
+        keeps_last: the weights of the last epoch, not of the best, are kept.
     """
 
     fit: FitConfig
@@ -92,6 +93,7 @@ class TrainingPlan:
     store: ArrayStore
     callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=list)
     checkpoint: Any = None
+    keeps_last: bool = False
 
 
 class KerasLearner(Learner):
@@ -101,6 +103,7 @@ class KerasLearner(Learner):
         data: what the run prepared: front, statistics, objective.
         config: which network; a name with a colon is imported.
         plan: how it is trained.
+        name: of the model.
 
     Attributes:
         numeric: clean matrices to logits: the numeric core behind the string front.
@@ -108,7 +111,14 @@ class KerasLearner(Learner):
         best_epoch: counted from 1; 0 before `fit`.
     """
 
-    def __init__(self, data: Prepared, config: ModelConfig, plan: TrainingPlan):
+    def __init__(
+        self,
+        data: Prepared,
+        config: ModelConfig,
+        plan: TrainingPlan,
+        *,
+        name: str = "kerastrain",
+    ):
         front, objective = data.front, data.objective
         self.objective = objective
         self.weight_of = data.weight_of
@@ -127,10 +137,11 @@ class KerasLearner(Learner):
         self.model = keras.Model(
             front.inputs,
             objective.decide(self.numeric(front.model(front.inputs))),
-            name="kerastrain",
+            name=name,
         )
+        spec = {t.name: tf.TensorSpec(t.shape, t.dtype) for t in self.numeric.inputs}
         self._forward = tf.function(
-            lambda x: self.numeric(x, training=False), reduce_retracing=True
+            lambda x: self.numeric(x, training=False), input_signature=[spec]
         )
 
     def fit(self, train: Rows, validation: Rows) -> None:
@@ -159,6 +170,7 @@ class KerasLearner(Learner):
             clip_norm=plan.optimizer.clip_norm,
         )
         best = BestWeights(monitor.name, monitor.mode, plan.fit.patience)
+        best.restore_best_weights = not plan.keeps_last
         engine.fit(
             engine.distributed(blocks),
             epochs=int(plan.fit.epochs),

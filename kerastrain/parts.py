@@ -39,11 +39,16 @@ class Keys:
     def first(self, num_rows: int) -> "Keys":
         """Of the first rows."""
         arrays = [
-            None if array is None else array[:num_rows]
+            None if array is None else first_rows(array, num_rows)
             for array in (self.group, self.time, self.part)
         ]
         group, time, part = arrays
         return Keys(group, time, part, self.part_names)
+
+
+def first_rows(array: np.ndarray, num_rows: int) -> np.ndarray:
+    """The first rows; all of an array are no copy, also where it lies on disk."""
+    return array if len(array) == num_rows else array[:num_rows]
 
 
 @dataclass(frozen=True, eq=False)

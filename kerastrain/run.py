@@ -1,36 +1,38 @@
 """The whole flow in one function: a table in, a run folder out."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerastrain import environment
 from kerastrain.arrays import ArrayStore
 from kerastrain.assessment import assess
-from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
-from kerastrain.errors import ConfigError, DataError
-from kerastrain.events import note, recording
+from kerastrain.errors import ConfigError
+from kerastrain.events import recording
+from kerastrain.fitting import Job
+from kerastrain.folds import cross_validate
+from kerastrain.gate import Gate
 from kerastrain.ingest import Table, ingest
-from kerastrain.learner import KerasLearner, Learner, TrainingPlan, resolved_fit
-from kerastrain.memory import Budget, limited
+from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
+from kerastrain.learner import Learner, resolved_fit
+from kerastrain.memory import Budget, limited, size_text
 from kerastrain.parity import golden_cases
-from kerastrain.prepare import Prepared, prepare
+from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
 from kerastrain.report import write_report
 from kerastrain.runtime import Devices, resolved_precision, runtime
-from kerastrain.schema import Schema, Target
+from kerastrain.schema import Schema
 from kerastrain.serving import Run
-from kerastrain.source import Source, open_source
-from kerastrain.split import Parts, split
+from kerastrain.source import Source
 from kerastrain.store import RunFolder, write_json, write_text
-from kerastrain.trackers import TRACKERS
+from kerastrain.texts import text_bytes
 
 __all__ = ["run", "train"]
 
@@ -41,6 +43,7 @@ def train(
     data: Any,
     target: str | None = None,
     *,
+    validation: Any = None,
     test: Any = None,
     progress: Progress | bool = True,
     **settings: Any,
@@ -51,7 +54,8 @@ def train(
         data: a path, a glob or a list of them; a pandas, polars or pyarrow table; or
             a configuration (`RunConfig`, or its mapping).
         target: the column to predict.
-        test: test rows of one's own, in any form that `data` may have.
+        validation: validation rows of one's own, in any form that `data` may have.
+        test: test rows of one's own, likewise.
         progress: shown on stderr; False is silent.
         settings: any key of the configuration, such as `model="linear"`,
             `model={"name": "mlp", "dropout": 0.2}`, `seed=1`, `out="runs/first"`.
@@ -66,18 +70,21 @@ def train(
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
     if isinstance(data, RunConfig):
-        _refuse_beside(data, target=target, test=test, **settings)
+        _refuse_beside(
+            data, target=target, validation=validation, test=test, **settings
+        )
         return run(data, progress=make_progress(progress))
     if (
         isinstance(data, dict)
         and target is None
         and isinstance(data.get("target"), str)
     ):
-        _refuse_beside(data, test=test)
+        _refuse_beside(data, validation=validation, test=test)
         return run(parse_config({**data, **settings}), progress=make_progress(progress))
     named: dict[str, Any] = {"target": target} if target is not None else {}
     frames = {}
-    for name, value in (("data", data), ("test", test)):
+    given = {"data": data, "validation": validation, "test": test}
+    for name, value in given.items():
         if _is_address(value):
             named[name] = value if value is None else _addresses(value)
         else:
@@ -116,42 +123,41 @@ def run(
 
     Args:
         config: checked.
-        frames: tables in memory that stand for `data` and `test`.
+        frames: tables in memory that stand for `data`, `validation` and `test`.
     """
     folder = RunFolder.create(config.out, name=_run_name(config))
     stages, progress = Stages(), progress or Progress()
     with ExitStack() as stack:
         stack.enter_context(progress)
-        stack.enter_context(recording(folder.events, progress.on_event))
+        recorder = stack.enter_context(recording(folder.events, progress.on_event))
         stage = _announced(stages, progress)
         budget = stack.enter_context(limited(_budget(config, folder)))
+        gate = Gate(config, recorder)
         with stage("profile"):
-            sources = _sources(config, frames or {})
-            schema = _profile(sources[0], config)
-        store = ArrayStore(folder.arrays, budget.arrays)
-        stack.callback(store.remove_files)
+            sources = open_sources(config, frames or {})
+            schema = _profile(sources.data, config)
+            gate.check_table()
+        store = _array_store(budget, schema, folder)
+        stack.callback(_remove_arrays, store, config)
         with stage("ingest"):
-            table = ingest(sources, schema, store)
+            table = ingest(sources.all, schema, store)
         with stage("split"):
-            parts = _split(table, schema, config, store)
-            parts.save(folder.split)
+            config, fits = draw(table, schema, config, sources.own, store)
+            save_parts(fits, folder.split)
+            raw = _golden_rows(fits[0], table, schema)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
-        config = _resolved(config, schema, parts, devices)
+        config = _resolved(config, schema, fits[0], devices)
         write_text(folder.config, config.dumps())
         write_text(folder.schema, schema.dumps())
-        with stage("encode"):
-            data = prepare(table, schema, parts, store, config)
-            raw = _golden_rows(data, table, schema)
-            table.release(store)  # it is encoded
-        with stage("train"):
-            plan = _plan(data, config, devices, store, folder, progress)
-            learner = KerasLearner(data, config.model, plan)
-            learner.fit(data.train, data.validation)
-            learner.save(folder.model)
-        with stage("evaluate"):
-            metrics = assess(learner, data, _target(schema), seed=config.seed)
-            write_json(folder.metrics, metrics)  # a failed export leaves the scores
+        job = Job(
+            table, schema, config, store, folder, devices, progress, stage, sources.own
+        )
+        learner, metrics = _trained(job, fits, gate)
+        config = job.config  # the first fit may have settled more of it
+        write_text(folder.config, config.dumps())
+        write_json(folder.metrics, metrics)  # a failed export leaves the scores
         with stage("export"):
+            learner.save(folder.model)
             metrics["parity"] = _export(learner, schema, raw, config, folder)
             write_json(folder.metrics, metrics)
         surroundings = _environment(config, sources, stages)
@@ -162,12 +168,34 @@ def run(
     return Run(folder, learner.model)
 
 
+def _trained(job: Job, fits: list[Parts], gate: Gate) -> tuple[Learner, dict[str, Any]]:
+    """The learner that is kept, and its scores."""
+    if len(fits) > 1:
+        learner, metrics = cross_validate(job, fits, lambda d: gate.check_rows(d, job))
+    else:
+        learner, metrics = _single(job, fits[0], gate)
+    return learner, metrics | {"split": described(job.config, fits)}
+
+
+def _single(job: Job, parts: Parts, gate: Gate) -> tuple[Learner, dict[str, Any]]:
+    with job.stage("encode"):
+        data = job.prepare(parts)
+        job.table.release(job.store)  # it is encoded
+        gate.check_rows(data, job)
+    with job.stage("train"):
+        learner = job.fit(data)
+        learner.save(job.folder.model)
+    with job.stage("evaluate"):
+        return learner, assess(learner, data, job.target, seed=job.config.seed)
+
+
 # --- the stages, in the order of the flow -----------------------------------------
 
 
 def _run_name(config: RunConfig) -> str:
     data = config.data[0] if isinstance(config.data, list) else config.data
-    stem = Path(data).name.partition(".")[0] if data else "frame"
+    plain = re.split("[?*]", data or "frame")[0].rstrip("/")
+    stem = Path(plain).name.rpartition(":")[2].partition(".")[0] or "data"
     return f"{stem}-{config.target}"
 
 
@@ -181,22 +209,6 @@ def _announced(stages: Stages, progress: Progress) -> Callable[[str], Any]:
     return stage
 
 
-def _sources(config: RunConfig, frames: dict[str, Any]) -> list[Source]:
-    """The data, and after it the test rows of one's own if there are any."""
-    data = frames.get("data", config.data)
-    if data is None:
-        raise ConfigError(
-            "No data: name a file (train DATA, or `data:` in the configuration). A run "
-            "on a table in memory is repeated by passing that table again."
-        )
-    test = frames.get("test", config.test)
-    return [
-        open_source(one, config.source, max_bad_rows=config.max_bad_rows)
-        for one in (data, test)
-        if one is not None
-    ]
-
-
 def _profile(source: Source, config: RunConfig) -> Schema:
     return profile(
         source,
@@ -207,12 +219,8 @@ def _profile(source: Source, config: RunConfig) -> Schema:
         columns=config.columns,
         ignore=config.ignore,
         keep=config.keep,
+        keys=split_keys(config),
     )
-
-
-def _target(schema: Schema) -> Target:
-    assert schema.target is not None, "profile sets it when it is asked for"
-    return schema.target
 
 
 def _budget(config: RunConfig, folder: RunFolder) -> Budget:
@@ -225,37 +233,22 @@ def _budget(config: RunConfig, folder: RunFolder) -> Budget:
     return budget
 
 
-def _split(table: Table, schema: Schema, config: RunConfig, store: ArrayStore) -> Parts:
-    """Parts of the rows of all sources; test rows of one's own are the last ones."""
-    target = _target(schema)
-    num_rows, has_test = table.num_rows_of[0], len(table.num_rows_of) > 1
-    present, hashes = table.has_target, table.row_hashes(store)
-    strata = None if target.task == "regression" else table.target
-    parts = split(
-        None if strata is None else strata[:num_rows],
-        present[:num_rows],
-        hashes[:num_rows],
-        config.split,
-        seed=config.seed,
-        has_test=has_test,
+def _array_store(budget: Budget, schema: Schema, folder: RunFolder) -> ArrayStore:
+    """DataError when what cannot be put on disk does not fit."""
+    needed, name = text_bytes(schema)
+    budget.check(
+        needed,
+        f"Different texts take {size_text(needed)}, those of '{name}' the most: leave "
+        f"it out (--ignore {name}) if they name rows."
+        if needed
+        else "",
     )
-    if has_test:
-        if not present[num_rows:].any():
-            raise DataError(
-                f"No test row has a known value in '{target.name}', so nothing can be "
-                "tested. Check that column of the test file, or leave --test out."
-            )
-        parts = parts.with_test(
-            num_rows + np.flatnonzero(present[num_rows:]), table.num_rows
-        )
-    if parts.num_dropped:
-        note(
-            "rows_without_target",
-            f"{parts.num_dropped:,} of {table.num_rows:,} rows have no value in "
-            f"'{target.name}' and are left out.",
-            rows=parts.num_dropped,
-        )
-    return parts
+    return ArrayStore(folder.arrays, budget.arrays)
+
+
+def _remove_arrays(store: ArrayStore, config: RunConfig) -> None:
+    if not config.runtime.keep_arrays:
+        store.remove_files()
 
 
 def _resolved(
@@ -271,7 +264,7 @@ def _resolved(
         for column in schema.features
     }
     update: dict[str, Any] = {
-        "task": _target(schema).task,
+        "task": schema.target.task if schema.target else "auto",
         "fit": fit,
         "features": config.features.resolved(len(parts.train)),
         "runtime": config.runtime.model_copy(update={"precision": precision}),
@@ -280,59 +273,10 @@ def _resolved(
     return config.model_copy(update=update)
 
 
-def _plan(
-    data: Prepared,
-    config: RunConfig,
-    devices: Devices,
-    store: ArrayStore,
-    folder: RunFolder,
-    progress: Progress,
-) -> TrainingPlan:
-    def checkpoints(best: BestWeights, whole: keras.Model) -> Checkpoints:
-        every, keep = config.fit.checkpoint_every, config.fit.keep_checkpoints
-        return Checkpoints(folder.checkpoints, best, whole, every=every, keep=keep)
-
-    steps = -(-len(data.train) // int(config.fit.batch_size))
-    resolved = config.model_dump(mode="json")
-    trackers = [
-        TRACKERS.load(part.name)(folder.tensorboard, resolved, steps, **part.options)
-        for part in config.trackers
-    ]
-    watch = _Watch(progress, int(config.fit.epochs), len(data.train))
-    return TrainingPlan(
-        fit=config.fit,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-        devices=devices,
-        seed=config.seed,
-        store=store,
-        callbacks=[watch, HistoryFile(folder.history), *trackers],
-        checkpoint=checkpoints,
-    )
-
-
-class _Watch(keras.callbacks.Callback):
-    """Passes epochs and steps on to the progress display."""
-
-    def __init__(self, progress: Progress, epochs: int, num_rows: int):
-        super().__init__()
-        self.progress = progress
-        self.epochs = epochs
-        self.num_rows = num_rows
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = dict(logs or {})
-        epoch_s = logs.pop("epoch_s", 0.0)
-        if epoch_s:
-            logs["rows_per_s"] = self.num_rows / epoch_s
-        self.progress.on_epoch(epoch + 1, self.epochs, logs, epoch_s)
-
-
-def _golden_rows(data: Prepared, table: Table, schema: Schema) -> dict[str, np.ndarray]:
+def _golden_rows(parts: Parts, table: Table, schema: Schema) -> dict[str, np.ndarray]:
     """Raw rows to replay; test rows first, with values that the model never saw."""
-    parts = (data.test, data.validation, data.train)
-    index = np.concatenate([rows.index[:256] for rows in parts])
-    return table.raw(schema, index[:256])
+    first = [rows[:256] for rows in (parts.test, parts.validation, parts.train)]
+    return table.raw(schema, np.concatenate(first)[:256])
 
 
 def _export(
@@ -358,11 +302,6 @@ def _add_time_of_report(
     write_json(folder.environment, surroundings | {"stages": stages.records})
 
 
-def _environment(
-    config: RunConfig, sources: list[Source], stages: Stages
-) -> dict[str, Any]:
-    names = ("data", "test")
-    fingerprint = {
-        name: source.fingerprint() for name, source in zip(names, sources, strict=False)
-    }
+def _environment(config: RunConfig, sources: Sources, stages: Stages) -> dict[str, Any]:
+    fingerprint = {name: one.fingerprint() for name, one in sources.by_name.items()}
     return environment.describe(config.seed, fingerprint, sys.argv, stages=stages)

@@ -234,8 +234,8 @@ def _column(
         shown = listing((repr(name) for name in unknown), limit=5)
         raise DataError(
             f"Column '{config.column}' names parts that mean nothing: {shown}. "
-            "Expected train, validation and test; or ask for folds (--folds 5), and each value "
-            "is a fold."
+            "Expected train, validation and test; or ask for folds (--folds 5), and "
+            "each value is a fold."
         )
     codes = np.asarray(known + [DROPPED], np.int8)[np.asarray(part[:])]
     tell_missing_part(table, config, codes)

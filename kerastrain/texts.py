@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from kerastrain.arrays import pieces
 from kerastrain.encoded import TrainValues
-from kerastrain.schema import Column
+from kerastrain.schema import Column, Schema
 
-__all__ = ["ParsedTexts", "Texts"]
+__all__ = ["ParsedTexts", "Texts", "text_bytes"]
 
 Hashes = Callable[[slice], np.ndarray]
 
@@ -23,6 +23,24 @@ TEXT_BYTES = 200
 _MAX_DISTINCT = 200_000
 _WIDTH = 64
 _UNREADABLE = "?"
+
+
+def text_bytes(schema: Schema) -> tuple[int, str]:
+    """About what the different texts of all columns take in memory, and of which one
+    they take the most; texts that are only parsed lie on disk."""
+    kept = [
+        column
+        for column in schema.columns
+        if column.role in ("feature", "target") and column.dtype == "string"
+    ]
+    sizes = {
+        column.name: int(
+            column.stats.num_distinct * (TEXT_BYTES + column.stats.mean_chars)
+        )
+        for column in kept
+        if not ParsedTexts.suits(column)
+    }
+    return sum(sizes.values()), max(sizes, key=sizes.__getitem__, default="")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from kerastrain.baselines import EncodedTable, fit_baselines
 from kerastrain.evaluation import METRICS, num_decimals, primary

@@ -28,7 +28,7 @@ ORDER = {
         engine evaluation callbacks baselines curves environment trackers.* exports.*
         parity""",
     "learners": "prepare shift timedrift learner",
-    "runs": "report assessment serving run",
+    "runs": "report assessment ensemble fitting folds inputs gate serving run",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

@@ -30,6 +30,7 @@ KEYS = [
     np.array([4, 0, 4]),
     (slice(None), slice(1, 2)),
     (np.array([1, 2]), 1),
+    (np.array([5, 0, 2]), slice(1, 3)),
     np.array([True, False, True, False, False, True]),
 ]
 

@@ -1,0 +1,165 @@
+"""Cross-validation: a model for each fold, and from all of them the one that is kept.
+
+Each row is tested once (in each repeat) by a model that saw it neither in training nor
+when its epoch was chosen. What is reported is the mean over folds with its spread; the
+model that is kept was trained on more rows and is, if anything, a little better.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kerastrain.assessment import Tested, about, mean_and_spread, validated
+from kerastrain.ensemble import AverageLearner
+from kerastrain.evaluation import METRICS, Metric
+from kerastrain.events import note
+from kerastrain.fitting import Job
+from kerastrain.learner import KerasLearner, Learner
+from kerastrain.prepare import Prepared
+from kerastrain.split import Parts
+
+__all__ = ["cross_validate"]
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What is kept of a fold when its encoded rows are gone."""
+
+    learner: KerasLearner
+    about: dict[str, Any]
+    validation: dict[str, float | None]
+    tested: Tested | None
+
+    def record(self, number: int, job: Job) -> dict[str, Any]:
+        known = {
+            "fold": number,
+            "best_epoch": self.learner.best_epoch,
+            "num_rows": self.about["num_rows"],
+            "validation": self.validation,
+        }
+        if self.tested is not None and "test" not in job.own:
+            known["test"] = self.tested.scores(job.target)
+        return known
+
+
+def cross_validate(
+    job: Job, fits: Sequence[Parts], on_first: Any
+) -> tuple[Learner, dict[str, Any]]:
+    """Fit and test every fold; the learner that is kept, and `metrics.json`.
+
+    Args:
+        fits: parts of each fit, as `split_folds` gives them.
+        on_first: called with the prepared rows of the first fold, before it is fitted.
+    """
+    folds = []
+    for number, parts in enumerate(fits, start=1):
+        with job.stage(f"fold {number} of {len(fits)}"), job.store.section():
+            data = job.prepare(parts)
+            if number == 1:
+                on_first(data)
+            folds.append(_fit(job, data, number))
+    refits = _is_refit(job)
+    metrics = _metrics(job, folds)
+    if not refits:
+        metrics["refit"] = None
+        return AverageLearner([fold.learner for fold in folds]), metrics
+    epochs = round(statistics.median(fold.learner.best_epoch for fold in folds))
+    with job.stage("refit"), job.store.section():
+        data = job.prepare(_all_rows(fits))
+        learner = job.refit(data, max(1, epochs))
+        if "test" in job.own and len(data.test):
+            seed = job.config.seed
+            metrics |= Tested.of(learner, data, job.target, seed).judged(
+                job.target, seed
+            )
+    metrics["refit"] = {"epochs": epochs}
+    return learner, metrics
+
+
+def _fit(job: Job, data: Prepared, number: int) -> _Fold:
+    learner = job.fit(data, fold=number)
+    seed = job.config.seed
+    tested = Tested.of(learner, data, job.target, seed) if len(data.test) else None
+    scores = validated(learner, data, job.target)
+    return _Fold(learner, about(data, job.target), scores, tested)
+
+
+def _metrics(job: Job, folds: Sequence[_Fold]) -> dict[str, Any]:
+    split, target, seed = job.config.split, job.target, job.config.seed
+    records = [fold.record(i, job) for i, fold in enumerate(folds, start=1)]
+    metrics = folds[0].about | {
+        "best_epoch": round(statistics.median(f.learner.best_epoch for f in folds)),
+        "num_folds": len(folds) // split.repeats,
+        "repeats": split.repeats,
+        "folds": records,
+        "validation": {
+            name: cell["value"]
+            for name, cell in mean_and_spread([f.validation for f in folds]).items()
+        },
+    }
+    tested = [fold.tested for fold in folds if fold.tested is not None]
+    if not tested:
+        return metrics
+    if "test" in job.own:
+        metrics["cross_validation"] = mean_and_spread([f.validation for f in folds])
+        return metrics | Tested.averaged(tested).judged(target, seed)
+    once = Tested.pooled(tested[: len(folds) // split.repeats])
+    metrics |= once.judged(target, seed)
+    metrics["num_rows"] = metrics["num_rows"] | {"test": len(once.y)}
+    known = METRICS[target.task]
+    means = mean_and_spread([record["test"] for record in records])
+    metrics["test"] = {
+        name: cell | _around(cell["value"], metrics["test"][name], known[name])
+        for name, cell in means.items()
+    }
+    return metrics
+
+
+def _around(
+    value: float | None, pooled: dict[str, float | None], metric: Metric
+) -> dict[str, float | None]:
+    """The bootstrap interval of all rows, around the mean over folds."""
+    middle, low, high = (pooled[key] for key in ("value", "low", "high"))
+    if value is None or middle is None or low is None or high is None:
+        return {"low": None, "high": None}
+    low, high = value + low - middle, value + high - middle
+    if metric.greater_is_better:
+        return {"low": low, "high": min(high, metric.best)}
+    return {"low": max(low, metric.best), "high": high}
+
+
+def _is_refit(job: Job) -> bool:
+    split = job.config.split
+    if split.refit != "auto":
+        return split.refit
+    if split.time is None:
+        return False
+    note(
+        "refit_chosen",
+        "The folds follow time, and the first of them know the past alone: in place of "
+        "their average one model is trained on all rows. To change it: --no-refit.",
+    )
+    return True
+
+
+def _all_rows(fits: Sequence[Parts]) -> Parts:
+    """All rows of the folds to train on; the validation rows of the last look on."""
+    used = [rows for one in fits for rows in (one.train, one.validation, one.test)]
+    own_test = fits[0].test if _is_same(fits) else np.zeros(0, "int64")
+    train = np.setdiff1d(np.unique(np.concatenate(used)), own_test)
+    total = sum(len(rows) for rows in used[:3]) + fits[0].num_dropped
+    return replace(
+        fits[0],
+        train=train,
+        validation=fits[-1].validation,
+        test=own_test,
+        num_dropped=total - len(train) - len(own_test),
+    )
+
+
+def _is_same(fits: Sequence[Parts]) -> bool:
+    """Whether all fits are tested on the same rows, those of the user's."""
+    return all(np.array_equal(one.test, fits[0].test) for one in fits)
