@@ -151,13 +151,7 @@ class KerasLearner(Learner):
         weight = self.weight_of(validation)
         prefix, core = cut(self.numeric)
         train, validation = self._balanced(prefix, train, validation)
-        blocks = Blocks(
-            train,
-            int(plan.fit.batch_size),
-            plan.fit.steps_per_call,
-            plan.seed,
-            plan.devices.num_replicas,
-        )
+        blocks = self._blocks(train)
         monitor = self._monitor(targets, weight)
         total_steps = blocks.num_steps * int(plan.fit.epochs)
         schedule = self._schedule(total_steps, monitor)
@@ -195,6 +189,16 @@ class KerasLearner(Learner):
         )
         self.best_epoch = int(best.best_epoch) + 1
         self._calibrate(engine, validation, targets, weight)
+
+    def _blocks(self, train: Rows) -> Blocks:
+        fit, devices = self.plan.fit, self.plan.devices
+        return Blocks(
+            train,
+            int(fit.batch_size),
+            fit.steps_per_call,
+            self.plan.seed,
+            devices.num_replicas,
+        )
 
     def _balanced(
         self, prefix: keras.Model, train: Rows, validation: Rows

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def runtime(config: RuntimeConfig, *, seed: int) -> Iterator[Devices]:
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
     try:
-        with _deterministic(config.deterministic), _scope(names):
+        with _deterministic(config.deterministic), _scope(names), _quiet_tracing():
             yield Devices(precision, max(1, len(names)), names or ("default",))
     finally:
         keras.config.set_dtype_policy(policy)
@@ -98,6 +99,22 @@ def _scope(names: tuple[str, ...]) -> Iterator[None]:
         return
     with _mirrored(names).scope():
         yield
+
+
+@contextlib.contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """Without TensorFlow's warning that one function was traced for each of several
+    models: that is what folds are."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from kerastrain.serving import Run
 from kerastrain.split import Parts
 
 PENGUINS = Path(__file__).parent.parent / "examples" / "data" / "penguins.csv"
-QUICK = {"fit": {"epochs": 3}, "progress": False}
+QUICK = {"fit": {"epochs": 3}, "split": {"folds": 1}, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -190,16 +190,33 @@ def test_the_resolved_configuration_gives_the_same_run(run, tmp_path):
     assert Parts.load(again.folder.split).hash == Parts.load(run.folder.split).hash
 
 
-def test_arrays_on_disk_give_the_same_digits(run, tmp_path):
+def test_arrays_on_disk_give_the_same_digits(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("kerastrain.memory._ARRAYS_SHARE", 0)
     small = kerastrain.train(
         str(PENGUINS),
         "species",
         out=str(tmp_path / "small"),
-        runtime={"memory": "1KB"},
+        runtime={"memory": "4GB", "keep_arrays": True},
         **QUICK,
     )
     assert small.metrics["test"] == run.metrics["test"]
-    assert not small.folder.arrays.exists()
+    assert [*small.folder.arrays.glob("*.npy")]
+    assert not run.folder.arrays.exists()
+
+
+def test_too_little_memory_is_refused_with_what_is_needed(tmp_path):
+    message = (
+        r"^--memory 100 MB is too little: this run needs about \S+ [MG]B, of which the "
+        r"libraries take \S+ [MG]B. Allow more, or leave --memory out.$"
+    )
+    with pytest.raises(DataError, match=message):
+        kerastrain.train(
+            str(PENGUINS),
+            "species",
+            out=str(tmp_path / "small"),
+            runtime={"memory": "100MB"},
+            **QUICK,
+        )
 
 
 def test_a_frame_trains_like_its_file(run, frame, tmp_path):
