@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --rows 1000000 3000000 --memory 1500MB
 
-Each run is a process of its own (two epochs of the default network on a generated CSV
+Each run is a process of its own (two epochs of a network on a generated CSV
 of 20 numbers, 6 categories and a date); its peak is that of the process itself
 (ru_maxrss), so pages of mapped files count while they are mapped. Beside it: reading
 the same file with pandas, and with `tf.data.experimental.make_csv_dataset` as Keras
@@ -54,7 +54,7 @@ TRAIN = """
 import sys
 import kerastrain
 kerastrain.train(sys.argv[1], target="y", out=sys.argv[2], progress=False,
-                 runtime={"memory": sys.argv[3]}, fit={"epochs": 2})
+                 model=sys.argv[4], runtime={"memory": sys.argv[3]}, fit={"epochs": 2})
 """
 PANDAS = """
 import sys
@@ -85,10 +85,10 @@ def measured(code: str, *arguments: str) -> dict[str, float]:
     return {"s": time.perf_counter() - start, "peak": usage.ru_maxrss * 1024}
 
 
-def row(path: Path, num_rows: int, memory: str, *, beside: bool) -> dict:
+def row(path: Path, num_rows: int, memory: str, model: str, *, beside: bool) -> dict:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         out = Path(folder) / "run"
-        train = measured(TRAIN, str(path), str(out), memory)
+        train = measured(TRAIN, str(path), str(out), memory, model)
         stages = json.loads((out / "environment.json").read_text())["stages"]
     found = {
         "rows": num_rows,
@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 3_000_000])
     parser.add_argument("--memory", default="1500MB")
+    parser.add_argument("--model", default="mlp")
     parser.add_argument("--folder", type=Path, help="where the CSV files are written")
     parser.add_argument("--beside", action="store_true", help="pandas and tf.data too")
     chosen = parser.parse_args()
@@ -116,7 +117,9 @@ def main() -> None:
         for num_rows in chosen.rows:
             path = Path(folder) / f"{num_rows}.csv"
             write_csv(path, num_rows)
-            found = row(path, num_rows, chosen.memory, beside=chosen.beside)
+            found = row(
+                path, num_rows, chosen.memory, chosen.model, beside=chosen.beside
+            )
             print(json.dumps(found), flush=True)
             path.unlink()
 

@@ -6,7 +6,7 @@ as well. Both are exact where the model is; what the model itself gets wrong, a 
 and a shift that are fitted on validation rows put right.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,13 @@ class Correction:
         logs = np.log(np.where(factors > 0, factors, 1.0))
         shift = logs[:1] - logs[1:] if num_outputs == 1 else -logs
         return cls(tuple(shift.tolist()), gamma=gamma)
+
+    @classmethod
+    def mean(cls, several: Sequence["Correction"]) -> "Correction":
+        """The mean of corrections for the same loss; one at least."""
+        shifts = np.mean([one.shift for one in several], axis=0)
+        scale = float(np.mean([one.scale for one in several]))
+        return cls(tuple(shifts.tolist()), scale, several[0].gamma)
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Honest logits, float32 of the same shape."""

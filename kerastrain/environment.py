@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from kerastrain.secrets import hide_password
+
 __all__ = ["Stages", "describe", "free_memory_bytes", "resident_bytes"]
 
 PACKAGES = (
@@ -100,7 +102,9 @@ def describe(
     started = stages.started if stages else dt.datetime.now(dt.UTC)
     return {
         "started": started.isoformat(timespec="seconds"),
-        "command": command if isinstance(command, str) else list(command),
+        "command": hide_password(command)
+        if isinstance(command, str)
+        else [hide_password(word) for word in command],
         "seed": seed,
         "data": data_fingerprint,
         "python": platform.python_version(),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerastrain.errors import DataError
+from kerastrain.secrets import hide_password
 from kerastrain.store import json_text
 
 __all__ = [
@@ -128,7 +129,7 @@ def _record(
     code: str, message: str, severity: Severity, details: dict[str, Any]
 ) -> None:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-    event = Event(code, message, severity, details, now)
+    event = Event(code, hide_password(message), severity, details, now)
     recorder = _recorder.get()
     if recorder is None or recorder.listen is None:
         log(event)

@@ -12,6 +12,7 @@ from kerastrain.events import note
 from kerastrain.ingest import Table
 from kerastrain.parts import first_rows
 from kerastrain.schema import Schema
+from kerastrain.secrets import has_password
 from kerastrain.source import Source, open_source
 from kerastrain.split import Parts, split, split_folds
 
@@ -53,6 +54,7 @@ def open_sources(config: RunConfig, frames: dict[str, Any]) -> Sources:
             "No data: name a file (train DATA, or `data:` in the configuration). A run "
             "on a table in memory is repeated by passing that table again."
         )
+    _tell_password(config)
     named = {"data": data}
     named |= {name: frames.get(name, getattr(config, name)) for name in _OWN}
     return Sources(
@@ -67,6 +69,17 @@ def open_sources(config: RunConfig, frames: dict[str, Any]) -> Sources:
             if one is not None
         }
     )
+
+
+def _tell_password(config: RunConfig) -> None:
+    addresses = [config.data, config.validation, config.test]
+    if any(has_password(str(address)) for address in addresses):
+        note(
+            "password_hidden",
+            "A password in an address is used and not saved. To run again from "
+            "config.yaml, put it in the environment and write its name in its place, "
+            "as ${DB_PASSWORD}.",
+        )
 
 
 def split_keys(config: RunConfig) -> dict[str, str]:

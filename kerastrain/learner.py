@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kerastrain.arrays import ArrayStore, pieces
 from kerastrain.blocks import Blocks
+from kerastrain.calibration import Correction
 from kerastrain.callbacks import BestWeights, EpochOrder, StopOnNaN, Validate
 from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from kerastrain.engine import Engine, make_optimizer
@@ -223,10 +224,26 @@ class KerasLearner(Learner):
         targets: np.ndarray,
         weight: np.ndarray | None,
     ) -> None:
-        """Fit the correction, if any, on validation rows; also that of the model."""
-        if self.objective.correction is not None:
+        """Fit the correction, if any, on validation rows; also that of the model.
+
+        Not when the last epoch is kept: those rows may then have been trained on.
+        """
+        if self.objective.correction is not None and not self.plan.keeps_last:
             logits = engine.outputs_of(rows)
             self.objective = self.objective.calibrated(logits, targets, weight)
+            self.objective.calibrate(self.model)
+
+    def correct_like(self, others: Sequence["KerasLearner"]) -> None:
+        """Take the mean correction of learners of other rows, trained the same way."""
+        found = [
+            other.objective.correction
+            for other in others
+            if other.objective.correction is not None
+            and other.balance.config == self.balance.config
+        ]
+        if found and self.objective.correction is not None:
+            correction = Correction.mean(found)
+            self.objective = replace(self.objective, correction=correction)
             self.objective.calibrate(self.model)
 
     def _through(self, prefix: keras.Model, *parts: Rows) -> list[Rows]:

@@ -7,20 +7,22 @@ what is left is for batches, the network and copies.
 
 import contextlib
 import contextvars
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from kerastrain.errors import DataError
 
-__all__ = ["Budget", "connect", "limited", "size_text"]
+__all__ = ["Budget", "connect", "give_back", "limited", "size_text"]
 
 # Of what is left beside the libraries.
-_DUCKDB_SHARE = 0.35
-_ARRAYS_SHARE = 0.25
+_DUCKDB_SHARE = 0.3
+_ARRAYS_SHARE = 0.15
 # Below it DuckDB (2.0) cannot read a wide CSV with two threads; the network, a block
 # of steps and a chunk of rows take about as much again.
 _LEAST_DUCKDB = 150 << 20
@@ -95,6 +97,14 @@ def connect(path: str = ":memory:", **settings: Any) -> duckdb.DuckDBPyConnectio
         if budget.folder is not None:
             settings.setdefault("temp_directory", str(budget.folder / "spill"))
     return duckdb.connect(path, config=settings)
+
+
+def give_back() -> None:
+    """Return freed memory to the system: allocators keep it for the next of its kind,
+    and each library of ours has one of its own."""
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others need not
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def size_text(num_bytes: float) -> str:

@@ -9,9 +9,10 @@ import re
 __all__ = ["is_reserved"]
 
 _OURS = """
-    average calibrate category_embedding clean_codes clean_numbers clean_text codes concatenate core
-    decide_label engine exact expand_dims finite_number fold front get_item head
-    impute kerastrain missing_indicator numbers numeric_core parse_boolean parse_date
+    average calibrate category_embedding clean_codes clean_numbers clean_text
+    codes concatenate core decide_label engine exact expand_dims finite_number fold
+    front get_item head impute kerastrain missing_indicator numbers numeric_core
+    parse_boolean parse_date
     parse_number prefix probabilities rare_code robust_scale signed_log smooth_clip
     self table unstandardize
 """

@@ -21,7 +21,7 @@ from kerastrain.gate import Gate
 from kerastrain.ingest import Table, ingest
 from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
 from kerastrain.learner import Learner, resolved_fit
-from kerastrain.memory import Budget, limited, size_text
+from kerastrain.memory import Budget, give_back, limited, size_text
 from kerastrain.parity import golden_cases
 from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
@@ -205,6 +205,7 @@ def _announced(stages: Stages, progress: Progress) -> Callable[[str], Any]:
         progress.on_stage(name)
         with stages(name):
             yield
+        give_back()
 
     return stage
 

@@ -1,34 +1,23 @@
 """What a source is, and which one reads a given piece of data."""
 
-import glob
-import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from kerastrain.config import SourceConfig
-from kerastrain.errors import ConfigError, SourceError, listing, suggest
-from kerastrain.events import note
+from kerastrain.errors import ConfigError, SourceError, listing
+from kerastrain.files import kind_of
+from kerastrain.memory import connect
 from kerastrain.schema import no_such_column
 from kerastrain.sources import SOURCES
 
 __all__ = ["Source", "open_source"]
 
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".txt": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_COMPARED_AS = ("DOUBLE", "TIMESTAMP")
 MAX_COLUMNS = 20_000  # as a model, each is an input of its own
 
 
@@ -65,6 +54,15 @@ class Source(ABC):
         reader = pa.RecordBatchReader.from_batches(self.schema, self.scan())
         return connection.from_arrow(reader)
 
+    def selected(self, where: str | None, columns: Sequence[str] = ()) -> "Source":
+        """The rows that fulfil a condition, and some columns; of nothing, itself.
+
+        A source that can leave out what is not asked for earlier overrides this.
+        """
+        if where is None and not columns:
+            return self
+        return Selected(self, where, columns)
+
     def checked_columns(self, columns: Sequence[str] | None) -> list[str]:
         """`columns`, or all of them; SchemaError for one that the source lacks."""
         names = list(self.schema.names)
@@ -74,80 +72,152 @@ class Source(ABC):
         return names if columns is None else list(columns)
 
 
+class Selected(Source):
+    """Rows of a source that fulfil a condition, and some of its columns.
+
+    Both go down into DuckDB's own readers, and into its scans of Arrow tables. A
+    column of texts that the condition names is compared as a number where all present
+    values read so, or as a time; what `scan` gives are the texts.
+    """
+
+    def __init__(self, source: Source, where: str | None, columns: Sequence[str]):
+        self.source = source
+        self.where = where
+        names = source.checked_columns(list(columns) or None)
+        self.name = source.name
+        self.num_rows = source.num_rows if where is None else None
+        self.schema = pa.schema([source.schema.field(name) for name in names])
+        self._connection = connect()
+        self._types = self._compared_as() if where else {}
+        if where:
+            self._check()
+
+    def scan(
+        self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        names = self.checked_columns(columns)
+        if self.where is None:
+            yield from self.source.scan(names, batch_rows=batch_rows)
+            return
+        with self._connection.cursor() as cursor:
+            relation = self._rows(cursor, names)
+            try:
+                yield from relation.to_arrow_reader(batch_rows)
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise unreadable(self.name, error) from error
+
+    def relation(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> duckdb.DuckDBPyRelation:
+        return self._rows(connection, self.schema.names)
+
+    def fingerprint(self) -> dict[str, Any]:
+        chosen = {"where": self.where, "columns": list(self.schema.names)}
+        return self.source.fingerprint() | chosen
+
+    def _rows(
+        self, connection: duckdb.DuckDBPyConnection, names: Sequence[str]
+    ) -> duckdb.DuckDBPyRelation:
+        relation = self.source.relation(connection)
+        if self.where is None:
+            return relation.project(", ".join(quoted(name, '"') for name in names))
+        inner = [
+            *(f"{quoted(name, chr(34))} AS r{i}" for i, name in enumerate(names)),
+            *(self._typed(name) for name in self._named()),
+        ]
+        kept = ", ".join(f"r{i} AS {quoted(n, chr(34))}" for i, n in enumerate(names))
+        typed = relation.project(", ".join(inner))
+        return typed.filter(f"({self.where}\n)").project(kept)
+
+    def _typed(self, name: str) -> str:
+        column = quoted(name, '"')
+        kind = self._types.get(name)
+        if kind is None:
+            return column
+        # A bare cast would be pushed into DuckDB's CSV reader, and fail there.
+        return f"TRY_CAST(trim({column}) AS {kind}) AS {column}"
+
+    def _named(self) -> list[str]:
+        """Columns whose name stands in the condition."""
+        text = (self.where or "").lower()
+        return [name for name in self.source.schema.names if name.lower() in text]
+
+    def _compared_as(self) -> dict[str, str]:
+        """DOUBLE or TIMESTAMP for each column of texts that all read so."""
+        texts = [
+            name
+            for name in self._named()
+            if pa.types.is_string(self.source.schema.field(name).type)
+        ]
+        if not texts:
+            return {}
+        counts = []
+        for name in texts:
+            cell = f"nullif(trim({quoted(name, chr(34))}), '')"
+            counts.append(f"count({cell})")
+            counts += [f"count(TRY_CAST({cell} AS {kind}))" for kind in _COMPARED_AS]
+        with self._connection.cursor() as cursor:
+            relation = self.source.relation(cursor)
+            found = relation.aggregate(", ".join(counts)).fetchall()[0]
+        types = {}
+        for i, name in enumerate(texts):
+            total, *read = found[3 * i : 3 * i + 3]
+            fitting = [k for k, n in zip(_COMPARED_AS, read, strict=True) if n == total]
+            if total and fitting:
+                types[name] = fitting[0]
+        return types
+
+    def _check(self) -> None:
+        """SourceError when the condition is none."""
+        try:
+            with self._connection.cursor() as cursor:
+                self._rows(cursor, self.schema.names[:1]).limit(0).fetchall()
+        except duckdb.Error as error:
+            names = listing(self.source.schema.names, limit=20)
+            text = str(error).strip().partition("\n")[0].rstrip(".!")
+            raise SourceError(
+                f"--where {self.where}: {text}. Columns of {self.name}: {names}."
+            ) from None
+
+
 def open_source(
     data: Any,
     config: SourceConfig | None = None,
     *,
     max_bad_rows: float = 0.001,
     trusted: bool = True,
+    where: str | None = None,
+    select: Sequence[str] = (),
 ) -> Source:
-    """The source for files or for a table in memory.
+    """The source for files, an address or a table in memory.
 
     Args:
-        data: a path, a list of paths, a glob, or a table: pandas, polars, pyarrow, or
-            a mapping of names to arrays. A source is given back as it is.
+        data: a path, a list of paths, a glob, a folder, an address of a remote file,
+            a data base or a published data set; or a table: pandas, polars, pyarrow,
+            a mapping of names to arrays, `(X, y)`. A source is given back as it is.
         config: the source and its options; `auto` goes by the type and the ending.
         max_bad_rows: largest share of malformed rows that is passed over.
         trusted: False for a `config` read from a saved folder: a source of somebody's
             own is then not imported.
+        where: a condition in SQL that rows have to fulfil.
+        select: columns to keep; all by default.
 
     Raises:
         SourceError: nothing there, or nothing that can be read.
         ConfigError: the source has no such option, or is not trusted.
     """
     if isinstance(data, Source):
-        return data
+        return data.selected(where, select)
     config = config or SourceConfig()
-    name = _kind_of(data) if config.name == "auto" else config.name
+    name = kind_of(data) if config.name == "auto" else config.name
     if not trusted and name not in SOURCES:
         raise ConfigError(
             f"The run was trained on a foreign source, '{name}', which a saved "
             "folder may not import. In Python, pass that source itself as data."
         )
     options = SOURCES.check(name, config.options, path="source")
-    return SOURCES.load(name)(data, max_bad_rows, **options)
-
-
-def find_files(data: Any) -> list[Path]:
-    """Paths for a path, a list of paths or a glob; each is a file with bytes in it.
-
-    Empty files among others are passed over with a note.
-    """
-    paths = _named_files(data)
-    empty = [path for path in paths if not path.stat().st_size]
-    if len(empty) == len(paths):
-        raise SourceError(f"{files_name(paths)} is empty.")
-    if empty:
-        shown = listing((path.name for path in empty), limit=10)
-        note("empty_files", f"Files without rows are passed over: {shown}.")
-    return [path for path in paths if path not in empty]
-
-
-def _named_files(data: Any) -> list[Path]:
-    if not _is_files(data):
-        raise SourceError(f"Expected a path or paths, got {type(data).__name__}.")
-    entries = [data] if isinstance(data, str | os.PathLike) else list(data)
-    paths = [path for entry in entries for path in _expand(os.fspath(entry))]
-    if not paths:
-        raise SourceError("No data file is named.")
-    return list(dict.fromkeys(paths))
-
-
-def files_name(paths: Sequence[Path]) -> str:
-    """`"a.csv"`, or `"a.csv and 3 more"`."""
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return paths[0].name + more
-
-
-def files_fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
-    """Path, size in bytes and SHA-256 of each file."""
-    files = []
-    for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        files.append({"path": str(path), "bytes": size, "sha256": digest})
-    return {"kind": "files", "files": files}
+    source: Source = SOURCES.load(name)(data, max_bad_rows, **options)
+    return source.selected(where, select)
 
 
 def check_names(names: Sequence[str], where: str) -> None:
@@ -194,63 +264,3 @@ def unreadable(where: str, error: Exception) -> SourceError:
     """The error for data that a library refuses, in its own first line."""
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     return SourceError(f"Cannot read {where}: {text.strip().rstrip('.')}.")
-
-
-def _is_files(data: Any) -> bool:
-    if isinstance(data, str | os.PathLike):
-        return True
-    is_list = isinstance(data, list | tuple)
-    return is_list and all(isinstance(item, str | os.PathLike) for item in data)
-
-
-def _kind_of(data: Any) -> str:
-    if not _is_files(data):
-        return "frame"
-    by_kind = {_kind_by_ending(path): path.name for path in _named_files(data)}
-    if len(by_kind) > 1:
-        shown = ", ".join(f"{name} ({kind})" for kind, name in by_kind.items())
-        raise SourceError(f"Files of one table must be of one kind, got {shown}.")
-    return next(iter(by_kind))
-
-
-def _kind_by_ending(path: Path) -> str:
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    kind = ENDINGS.get(plain.suffix.lower())
-    if kind is None:
-        raise SourceError(
-            f"Cannot tell by its ending what kind of file {path} is. Known endings: "
-            f"{', '.join(ENDINGS)}. Or name the source: --set source.name=csv."
-        )
-    return kind
-
-
-def _expand(text: str) -> list[Path]:
-    path = Path(text).expanduser()
-    if glob.has_magic(text) and not path.exists():
-        found = sorted(glob.glob(str(path), recursive=True))
-        paths = [Path(name) for name in found if Path(name).is_file()]
-        if not paths:
-            raise SourceError(f"No file matches '{text}'.")
-    else:
-        paths = [path]
-    for path in paths:
-        _check_file(path)
-    return paths
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder. Name its files: '{path / '*.csv'}'.")
-    if path.exists() and not path.is_file():
-        raise SourceError(
-            f"{path} is a pipe or a device. Rows are read more than once: write them "
-            "to a file first."
-        )
-    if not path.is_file():
-        near = path.parent.iterdir() if path.parent.is_dir() else ()
-        hint = suggest(path.name, [item.name for item in near])
-        raise SourceError(f"There is no file {path}. {hint}".rstrip())
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise SourceError(f"Cannot read {path}: {error.strerror}.") from None

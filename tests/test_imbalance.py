@@ -12,6 +12,7 @@ import sklearn.metrics
 
 from kerastrain import comparison, resampling
 from kerastrain.arrays import ArrayStore
+from kerastrain.calibration import Correction
 from kerastrain.comparison import judged
 from kerastrain.config import parse_config
 from kerastrain.errors import ConfigError, DataError, MissingExtra
@@ -238,6 +239,23 @@ def test_the_same_rows_and_seed_give_the_same_choice():
     assert scores[0] == scores[1]
 
 
+def test_ways_that_would_make_an_epoch_far_longer_are_not_tried():
+    target = Target(name="y", task="multiclass", labels=list("abcdef"))
+    rows = rows_of(600, 5)
+    rows.target[rows.index[np.flatnonzero(rows.targets == 0)[:8]]] = [
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
+    tried = settled(target, rows).choice["scores"]
+    assert [*tried] == ["none", "class_weights", "undersample", "focal"]
+
+
 def test_many_classes_are_measured_too_without_smote_for_a_single_row():
     rows = rows_of(600, 8)
     rows.target[rows.index[np.flatnonzero(rows.targets == 0)[0]]] = 2
@@ -252,6 +270,7 @@ def test_many_classes_are_measured_too_without_smote_for_a_single_row():
         ({"none": (0.3, 1, None), "focal": (0.5, 1, -0.01)}, "none"),
         ({"none": (0.3, 1, None), "focal": (0.5, 1, 0.01)}, "focal"),
         ({"none": (0.3, 1, None), "focal": (None, 1, None)}, "none"),
+        ({"none": (0.3, 1, None), "focal": (0.5, 1.2, 0.01)}, "none"),
         (
             {
                 "none": (0.3, 1, None),
@@ -390,6 +409,22 @@ def test_probabilities_stay_honest_in_the_model_too(world, settings, tmp_path):
     for model in (learner.model, again):
         decided = model(inputs)["probabilities"]
         np.testing.assert_allclose(decided, got, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_trained_on_all_rows_is_corrected_like_those_of_the_folds(world):
+    frame, _, parts = world
+    few = Parts(parts.train[:400], parts.validation[:200], parts.test)
+    settings = {"imbalance": "oversample", "fit": {"epochs": 1, "batch_size": 64}}
+    learner, data, raw = learner_of(frame, few, **settings)
+    other, _, _ = learner_of(frame, few, **settings)
+    fitted = Correction((-1.0,), 0.5), Correction((-2.0,), 0.7)
+    for one, correction in zip((learner, other), fitted, strict=True):
+        one.objective = replace(one.objective, correction=correction)
+    learner.correct_like([learner, other])
+    assert learner.objective.correction == Correction((-1.5,), 0.6)
+    inputs = {name: keras.ops.convert_to_tensor(values) for name, values in raw.items()}
+    decided = learner.model(inputs)["probabilities"]
+    np.testing.assert_allclose(decided, learner.predict(data.test), rtol=1e-4)
 
 
 def test_without_imbalance_the_model_has_no_further_layer(world):

@@ -87,6 +87,19 @@ def test_each_stage_ends_in_one_line_also_after_an_error():
     ]
 
 
+def test_each_fold_tells_its_last_epoch_before_its_time():
+    progress, file = shown()
+    with progress:
+        for fold in (9, 10):
+            progress.on_stage(f"fold {fold} of 10")
+            for epoch in range(1, 4):
+                progress.on_epoch(epoch, 40, {"loss": 0.5}, 2.0)
+    told = [line.split() for line in file.getvalue().splitlines()]
+    assert [words[1] for words in told if words[0] == "epoch"] == ["1/40", "3/40"] * 2
+    ended = [words[:4] for words in told if words[0] == "fold"]
+    assert ended == [["fold", "9", "of", "10"], ["fold", "10", "of", "10"]]
+
+
 def test_a_terminal_gets_one_live_line_and_keeps_the_last_epoch():
     progress, file = shown(is_terminal=True)
     with progress:

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 import kerastrain.report
+from kerastrain.cli.show import run_summary
 from kerastrain.curves import curves
 from kerastrain.errors import RunError
 from kerastrain.evaluation import METRICS, compare, evaluate, primary, score, verdict
 from kerastrain.report import card, write_report
 from kerastrain.report.files import RunFiles
+from kerastrain.report.folds import folds_summary
 from kerastrain.report.html import (
     count,
     date,
@@ -318,6 +320,233 @@ def test_a_constant_column_has_a_strip():
     )
     column = Column(name="five", type="numeric", stats=stats)
     assert "M100.0 1V21" in kerastrain.report.data._spread(column)
+
+
+def mean_and_spread(records):
+    values = {name: [record[name] for record in records] for name in records[0]}
+    return {
+        name: {"value": float(np.mean(v)), "spread": float(np.std(v, ddof=1))}
+        for name, v in values.items()
+    }
+
+
+def write_folds(folder, task, *, kind="content", has_own_test=False, epochs=None):
+    """A run of five folds; a time split has train rows that grow from fold to fold."""
+    write_run(folder, task)
+    metrics, records, history = metrics_of(task), [], []
+    all_y, good = predictions(task)
+    middling = (good + good[::-1]) / 2
+    metrics["test"] = evaluate(task, all_y, middling)
+    for fold in range(1, 6):
+        train = 320 * fold if kind == "time" else 1600
+        scores = score(task, all_y[fold - 1 :: 5], middling[fold - 1 :: 5])
+        own = {"validation": scores, "best_epoch": 3 + fold}
+        if not has_own_test:
+            own["test"] = scores
+        rows = {"train": train, "validation": 200, "test": 400, "dropped": 7}
+        records.append({"fold": fold, "num_rows": rows, **own})
+        history += curve_of(fold, 10 + fold, task)
+    part = "validation" if has_own_test else "test"
+    means = mean_and_spread([record[part] for record in records])
+    if has_own_test:
+        metrics["cross_validation"] = means
+    else:
+        metrics["test"] = {n: metrics["test"][n] | cell for n, cell in means.items()}
+    history += curve_of(0, epochs, task) if epochs else []
+    column, gap = (EVIL, "7d") if kind == "time" else (None, None)
+    metrics |= {
+        "folds": records,
+        "num_folds": 5,
+        "repeats": 1,
+        "best_epoch": 6,
+        "refit": {"epochs": epochs} if epochs else None,
+        "split": {"kind": kind, "column": column, "gap": gap, "dropped": 7},
+    }
+    write_json(folder.metrics, metrics)
+    pd.DataFrame(history).to_csv(folder.history, index=False)
+    names = ["profile", *(f"fold {fold} of 5" for fold in range(1, 6)), "report"]
+    peaks = [4e8, 9e8, 1.1e9, 2.5e9, 1.2e9, 1.2e9, 1.2e9]
+    stages = [
+        {"name": name, "seconds": 12.5, "peak_memory_bytes": peak}
+        for name, peak in zip(names, peaks, strict=True)
+    ]
+    write_json(folder.environment, {"stages": stages})
+
+
+def curve_of(fold, num_epochs, task):
+    random = np.random.default_rng(fold)
+    return [
+        {
+            "fold": fold,
+            "epoch": epoch,
+            "loss": 0.3 + 1 / epoch,
+            "val_loss": 0.4 + 1 / epoch + 0.01 * epoch + random.normal(0, 0.02),
+            f"val_{primary(task)}": 0.8 - 0.3 / epoch + random.normal(0, 0.01),
+            "learning_rate": 1e-3,
+        }
+        for epoch in range(1, num_epochs + 1)
+    ]
+
+
+def figure_named(page, title):
+    labelled = [value for _, name, value in page.attributes if name == "aria-label"]
+    return page.figures[labelled.index(title)]
+
+
+def test_the_mean_of_folds_is_told_with_its_spread(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary")
+    text = read(folder).text
+    found = json.loads(folder.metrics.read_text())["test"]["roc_auc"]
+    assert f"Mean of 5 folds ± {found['spread']:.3f}95 % interval" in text
+    assert f"ROC AUC on 300 test rows{found['value']:.3f}" in text
+    for words in (
+        "Each row was tested once, by a model that never saw it. The model that is "
+        "kept is the average of the 5. ± is the standard deviation between folds.",
+        "mean of the folds",
+        "a thin line is a fold",
+        "median 6",
+        "Rows are split by a hash of their content. 7 rows are in no part.",
+        "train 1,600validation 200test 400dropped 7",
+    ):
+        assert words in text
+    assert "5 folds" in Reader(card(folder)).text
+
+
+def test_each_fold_and_the_refit_have_a_learning_curve(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary", epochs=6)
+    page = read(folder)
+    traces = figure_named(page, "Loss")["data"]
+    *lines, best = traces
+    assert len(lines) == 2 * 6
+    shown = [trace["name"] for trace in lines if trace["showlegend"]]
+    ours = ["train", "train, all rows", "validation", "validation, all rows"]
+    assert shown == ours
+    assert best["x"] == [4, 5, 6, 7, 8]
+    assert "trained again on all rows, for 6 epochs, the median" in page.text
+    assert len(figure_named(page, "Learning rate")["data"]) == 6
+
+
+def test_folds_of_time_are_tested_on_what_came_later(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "regression", kind="time", epochs=6)
+    text = read(folder).text
+    assert "was tested on rows later than all that it had seen" in text
+    assert "Each row was tested" not in text
+    assert "a gap of 7d is left out. 7 rows are in no part." in text
+    assert "train 320 to 1,600" in text
+
+
+def test_test_rows_of_ones_own_stand_apart_from_the_folds(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary", has_own_test=True)
+    text = read(folder).text
+    assert "Mean of 5 folds" not in text
+    assert "The test rows are your own and no fold saw them." in text
+    assert "mean of the folds" not in text
+
+
+@pytest.mark.parametrize("missing", ["num_rows", "best_epoch", "test"])
+def test_a_fold_that_lacks_something_leaves_a_page(tmp_path, missing):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary")
+    metrics = json.loads(folder.metrics.read_text())
+    metrics["folds"][1].pop(missing)
+    write_json(folder.metrics, metrics)
+    page = read(folder)
+    assert page.open == []
+    assert "Mean of 5 folds" in page.text
+
+
+def test_the_highest_peak_of_memory_is_marked_once(tmp_path):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary")
+    page = write_report(folder).read_text("utf-8")
+    assert re.findall(r'<b class="highest"[^>]*>([^<]*)<', page) == ["2.5 GB"]
+    assert "fold 3 of 5" in page
+
+
+def test_what_was_measured_for_rare_classes_is_a_table(tmp_path):
+    folder = RunFolder(tmp_path)
+    scores = {"none": (0.3, 0.1, None), "focal": (0.41, 0.11, 0.05)}
+    keys = ("average_precision", "log_loss", "gain_low")
+    choice = {
+        "chosen": "focal",
+        "num_rows": {"train": 5000, "validation": 900},
+        "scores": {
+            name: dict(zip(keys, values, strict=True))
+            for name, values in scores.items()
+        },
+    }
+    write_json(folder.metrics, metrics_of("binary") | {"imbalance": choice})
+    text = read(folder).text
+    assert "with a small network on 5,000 train rows and measured on 900" in text
+    assert "focal0.410+0.0500.1100chosen" in text
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({"kind": "group", "column": "user", "dropped": 1}, "same user are always"),
+        ({"kind": "column", "column": "part", "dropped": 1}, "as column part says"),
+    ],
+)
+def test_the_rule_of_the_split_is_told(tmp_path, split, said):
+    folder = RunFolder(tmp_path)
+    write_json(folder.metrics, metrics_of("binary") | {"split": split})
+    text = read(folder).text
+    assert said in text
+    assert "1 row is in no part." in text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({}, ""),
+        ({"folds": [{}] * 5}, "Mean of 5 folds; the model is their average."),
+        (
+            {"folds": [{}] * 6, "num_folds": 3, "repeats": 2, "refit": {"epochs": 4}},
+            "Mean of 3 folds, 2 times; the model was trained again on all rows, for 4 "
+            "epochs.",
+        ),
+        (
+            {"folds": [{}] * 5, "cross_validation": {"mae": {}}},
+            "The model is the average of 5 folds.",
+        ),
+    ],
+)
+def test_folds_are_summed_up_in_a_line(metrics, said):
+    assert folds_summary(metrics) == said
+
+
+class Finished:
+    """A run as far as the summary looks."""
+
+    def __init__(self, folder):
+        self.folder, self.metrics = folder, json.loads(folder.metrics.read_text())
+
+
+def test_the_terminal_shows_mean_and_spread_of_folds(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "binary")
+    run_summary(Finished(folder))
+    shown = capsys.readouterr().out
+    head = next(line for line in shown.splitlines() if line.startswith("metric"))
+    assert head.split()[:3] == ["metric", "test", "spread"]
+    assert "Mean of 5 folds; the model is their average." in shown
+    spread = Finished(folder).metrics["test"]["accuracy"]["spread"]
+    assert f"± {spread:.2g} " in shown
+
+
+def test_the_terminal_shows_folds_beside_test_rows_of_ones_own(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    write_folds(folder, "regression", has_own_test=True)
+    run_summary(Finished(folder))
+    shown = capsys.readouterr().out
+    assert "The model is the average of 5 folds." in shown
+    assert "validation rows of the folds" in shown
+    assert "e+" not in shown
 
 
 @pytest.mark.parametrize(

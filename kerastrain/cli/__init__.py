@@ -17,6 +17,7 @@ import typer
 from kerastrain import __version__
 from kerastrain.cli import configs, runs, tables, training
 from kerastrain.errors import KerastrainError
+from kerastrain.secrets import hide_password
 
 __all__ = ["main"]
 
@@ -121,7 +122,7 @@ def _told(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     prefix = "" if code == INTERRUPTED else "error: "
-    print(f"{prefix}{message}", file=sys.stderr)
+    print(f"{prefix}{hide_password(message)}", file=sys.stderr)
     return code
 
 

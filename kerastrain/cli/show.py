@@ -45,13 +45,23 @@ def metrics_table(
     scores: Mapping[str, Mapping[str, float]],
     baselines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Each metric with its 95 % interval, beside the baselines."""
+    """Each metric with its spread over folds and interval, beside the baselines."""
     others = dict(baselines or {})
+    has_spread = any(score.get("spread") is not None for score in scores.values())
     rows = []
     for name, score in scores.items():
         beside = [values.get(name) for values in others.values()]
-        rows.append([name, score.get("value"), _interval(score), *beside])
-    table(rows, ["metric", "test" if others else "value", "95 % interval", *others])
+        spread = [_spread(score)] if has_spread else []
+        rows.append([name, score.get("value"), *spread, _interval(score), *beside])
+    spread = ["spread"] if has_spread else []
+    header = ["metric", "test" if others else "value", *spread, "95 % interval"]
+    table(rows, [*header, *others])
+
+
+def _spread(score: Mapping[str, float | None]) -> str:
+    spread = score.get("spread")
+    # Its third digit means nothing: it comes of a handful of folds.
+    return "" if spread is None else f"± {_cell(float(f'{spread:.2g}'))}"
 
 
 def _interval(score: Mapping[str, float | None]) -> str:
@@ -72,6 +82,7 @@ def run_summary(run: Any) -> None:
         metrics_table(run.metrics["test"], run.metrics.get("baselines"))
     else:
         print("No test rows, so nothing tells how good the model is on new data.")
+    _folds(run.metrics)
     events = read_events(folder.events)
     count = sum(event.severity == "warning" for event in events)
     if count:
@@ -83,6 +94,23 @@ def run_summary(run: Any) -> None:
             print(f"{path.stem:<12} {path}")
     place = shlex.quote(str(folder.path))
     print(f"\nNext: {_command()} predict {place} NEW.csv -o predictions.csv")
+
+
+def _folds(metrics: Mapping[str, Any]) -> None:
+    """What came of a cross-validation; nothing for a single split."""
+    from kerastrain.report.folds import folds_summary  # loads scikit-learn
+
+    said = folds_summary(metrics)
+    if not said:
+        return
+    print(f"\n{said}")
+    validated = metrics.get("cross_validation")
+    if validated:
+        rows = [
+            [name, cell["value"], _spread(cell)] for name, cell in validated.items()
+        ]
+        print()
+        table(rows, ["validation rows of the folds", "mean", "spread"])
 
 
 def _command() -> str:

@@ -27,6 +27,7 @@ from kerastrain.config.training import (
 )
 from kerastrain.errors import unknown
 from kerastrain.optimizers import OPTIMIZERS
+from kerastrain.secrets import hide_password
 
 __all__ = [
     "OPTIMIZERS",
@@ -105,8 +106,11 @@ class RunConfig(Part):
     trackers: list[TrackerConfig] = [TrackerConfig()]
 
     def dumps(self) -> str:
-        """YAML that `load_config` reads back into an equal configuration."""
-        return yaml_text(self.model_dump(mode="json"))
+        """YAML that `load_config` reads back into an equal configuration.
+
+        Passwords in addresses are not in it; see `kerastrain.secrets`.
+        """
+        return hide_password(yaml_text(self.model_dump(mode="json")))
 
     def checked(self) -> Self:
         """With the options of every named part checked against its table."""

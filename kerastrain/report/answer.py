@@ -1,10 +1,11 @@
 """The answer: how good, against what, how sure; then every metric in a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerastrain.evaluation import METRICS, Metric, num_decimals
 from kerastrain.report.files import RunFiles
+from kerastrain.report.folds import folds_words, spread_text
 from kerastrain.report.html import (
     count,
     duration,
@@ -29,18 +30,27 @@ TASKS = {
 
 
 def headline(files: RunFiles) -> dict[str, str]:
-    """Title, value and interval of the primary metric as text; `value` may be empty."""
+    """Title, value, interval and spread over folds of the primary metric as text.
+
+    All but the title may be empty.
+    """
     part = files.evaluated_part
     name = files.metrics.get("primary") or next(iter(METRICS.get(files.task, {})), "")
     known = METRICS.get(files.task, {}).get(name)
     found = files.scores(part).get(name, {}) if part else {}
     empty = {"title": known.title if known else name, "value": "", "interval": ""}
+    empty["spread"] = ""
     value, low, high = (found.get(key) for key in ("value", "low", "high"))
     if value is None:
         return empty
     digits = num_decimals(value, low, high)
     interval = "" if low is None else f"{fixed(low, digits)} to {fixed(high, digits)}"
-    return empty | {"value": fixed(value, digits), "interval": interval}
+    spread = ""
+    if found.get("spread") is not None:
+        spread = spread_text(found["spread"], digits)
+    return empty | {
+        "value": fixed(value, digits), "interval": interval, "spread": spread
+    }  # fmt: skip
 
 
 def answer(files: RunFiles) -> str:
@@ -68,14 +78,21 @@ def _big_number(files: RunFiles, shown: Mapping[str, str]) -> str:
     rows = (files.metrics.get("num_rows") or {}).get(part)
     on = f" on {count(rows)} {part} rows" if rows else f" on the {part} rows"
     length = " long" if len(shown["value"]) > 7 else ""
-    interval = ""
-    if shown["interval"]:
-        interval = f'<p class="caption">95 % interval {shown["interval"]}</p>'
     return (
         f'<p class="caption strong">{escape(shown["title"])}{on}</p>'
         f'<p class="number{length}">{shown["value"]}</p>'
-        f'{interval}<p class="meaning">{_meaning(files)}</p>'
+        f'{_sureness(files, shown)}<p class="meaning">{_meaning(files)}</p>'
     )
+
+
+def _sureness(files: RunFiles, shown: Mapping[str, str]) -> str:
+    """What stands under the number: over folds, and its interval."""
+    lines = []
+    if files.is_mean_of_folds:
+        lines.append(f"Mean of {folds_words(files.metrics)} {shown['spread']}".strip())
+    if shown["interval"]:
+        lines.append(f"95 % interval {shown['interval']}")
+    return "".join(f'<p class="caption">{line}</p>' for line in lines)
 
 
 def _meaning(files: RunFiles) -> str:
@@ -127,16 +144,29 @@ def _ladder(files: RunFiles) -> str:
     ]
     rungs: list[tuple[str, Estimate]] = [("this model", ours), *reversed(others)]
     rungs = [(key, cell) for key, cell in rungs if cell.get("value") is not None]
-    known = [v for _, cell in rungs for v in cell.values() if v is not None]
+    folds = [(fold.get("test") or {}).get(name) for fold in files.folds]
+    marks = [value for value in folds if value is not None]
+    ends = [cell.get(k) for _, cell in rungs for k in ("value", "low", "high")]
+    known = [v for v in ends if v is not None] + marks
     low, high = min(known), max(known)
     margin = 0.06 * (high - low) or 1.0
     scale = (low - margin, high + margin)
     digits = num_decimals(ours["value"], ours["low"], ours["high"])
-    lines = "".join(_rung(key, cell, scale, digits) for key, cell in rungs)
-    return f'<div class="ladder">{lines}</div>{_direction(files.task, name)}'
+    lines = "".join(
+        _rung(key, cell, scale, digits, marks if cell is ours else ())
+        for key, cell in rungs
+    )
+    said = _direction(files.task, name, has_folds=bool(marks))
+    return f'<div class="ladder">{lines}</div>{said}'
 
 
-def _rung(key: str, cell: Estimate, scale: tuple[float, float], digits: int) -> str:
+def _rung(
+    key: str,
+    cell: Estimate,
+    scale: tuple[float, float],
+    digits: int,
+    folds: Sequence[float],
+) -> str:
     start, end = scale
 
     def place(value: float | None) -> float:
@@ -147,6 +177,9 @@ def _rung(key: str, cell: Estimate, scale: tuple[float, float], digits: int) -> 
         left, right = place(cell["low"]), place(cell["high"])
         width = max(right - left, 0.0)
         bar = f'<i class="bar" style="left:{left:.2f}%;width:{width:.2f}%"></i>'
+    bar += "".join(
+        f'<i class="fold" style="left:{place(value):.2f}%"></i>' for value in folds
+    )
     dot = f'<i class="dot" style="left:{place(cell["value"]):.2f}%"></i>'
     kind = "ours" if key == "this model" else "theirs"
     return (
@@ -156,12 +189,13 @@ def _rung(key: str, cell: Estimate, scale: tuple[float, float], digits: int) -> 
     )
 
 
-def _direction(task: str, name: str) -> str:
+def _direction(task: str, name: str, *, has_folds: bool) -> str:
     metric = METRICS.get(task, {}).get(name)
     if metric is None:
         return ""
     better = "higher is better" if metric.greater_is_better else "lower is better"
-    return f'<p class="caption">{escape(metric.title)}: {better}</p>'
+    marks = "; a thin line is a fold" if has_folds else ""
+    return f'<p class="caption">{escape(metric.title)}: {better}{marks}</p>'
 
 
 def _facts(files: RunFiles) -> str:
@@ -169,7 +203,8 @@ def _facts(files: RunFiles) -> str:
     facts = []
     rows = files.metrics.get("num_rows") or {}
     if rows:
-        facts.append(("rows trained on", count(rows.get("train") or 0)))
+        name = "rows trained on" + (" in fold 1" if files.folds else "")
+        facts.append((name, count(rows.get("train") or 0)))
     if files.schema:
         facts.append(("columns used", count(len(files.schema.features))))
     if files.seconds:
@@ -199,32 +234,46 @@ def metric_table(files: RunFiles) -> str:
         return ""
     baselines = files.metrics.get("baselines") or {}
     has_validation = part == "test" and bool(files.metrics.get("validation"))
-    head = ["metric", "this model", "95 % interval", *(truncated(n) for n in baselines)]
+    has_spread = any(cell.get("spread") is not None for cell in scores.values())
+    head = ["metric", "mean of the folds" if has_spread else "this model"]
+    head += ["spread"] if has_spread else []
+    head += ["95 % interval", *(truncated(n) for n in baselines)]
     head += ["validation rows"] if has_validation else []
     lines = []
     for name, cell in scores.items():
         known = METRICS.get(files.task, {}).get(name)
         others = [(values or {}).get(name) for values in baselines.values()]
         validation = files.scores("validation").get(name, {}).get("value")
-        lines.append(
-            [
-                _metric_name(name, known),
-                *_estimate_cells(cell, others, known),
-                *([_decimals(validation, cell)] if has_validation else []),
-            ]
+        ours, *rest = _estimate_cells(cell, others, known)
+        spread = [spread_text(cell.get("spread"), _digits(cell))] if has_spread else []
+        last = [_decimals(validation, cell)] if has_validation else []
+        lines.append([_metric_name(name, known), ours, *spread, *rest, *last])
+    kind = "metrics estimates" + (" with-spread" if has_spread else "")
+    kind += " with-validation" if has_validation else ""
+    lead = _said_of_metrics(has_spread) if part == "test" else ""
+    return section("metrics", "Every metric", table(head, lines, kind=kind), lead=lead)
+
+
+def _said_of_metrics(has_spread: bool) -> str:
+    said = "Intervals are from the bootstrap over the test rows; the best is bold."
+    if has_spread:
+        said += (
+            " The spread is the standard deviation between folds; the baselines are "
+            "scored on the test rows of all folds together."
         )
-    lead = "Intervals are from the bootstrap over the test rows; the best is bold."
-    kind = "metrics with-validation" if has_validation else "metrics"
-    body = table(head, lines, kind=kind)
-    return section("metrics", "Every metric", body, lead=lead if part == "test" else "")
+    return said
+
+
+def _digits(cell: Estimate) -> int:
+    value = cell["value"]
+    return 4 if value is None else num_decimals(value, cell["low"], cell["high"])
 
 
 def _decimals(value: float | None, like: Estimate) -> str:
     """With as many decimals as the estimate beside it."""
     if value is None or like["value"] is None:
         return number(value)
-    digits = num_decimals(like["value"], like["low"], like["high"])
-    return fixed(value, digits)
+    return fixed(value, _digits(like))
 
 
 def _metric_name(name: str, known: Metric | None) -> str:

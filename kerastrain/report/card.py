@@ -2,6 +2,7 @@
 
 from kerastrain.report.answer import TASKS, headline
 from kerastrain.report.files import RunFiles
+from kerastrain.report.folds import folds_words
 from kerastrain.report.html import count, duration, escape, truncated
 from kerastrain.store import RunFolder
 
@@ -20,11 +21,13 @@ def card(folder: RunFolder) -> str:
     shown = headline(files)
     value = ""
     if shown["value"]:
+        spread = f" {shown['spread']}" if shown["spread"] else ""
         interval = f" ({shown['interval']})" if shown["interval"] else ""
         value = (
             '<div style="margin:6px 0">'
             f'<b style="font-size:1.7em">{shown["value"]}</b> '
-            f'{escape(shown["title"])}<span style="opacity:.65">{interval}</span></div>'
+            f"{escape(shown['title'])}"
+            f'<span style="opacity:.65">{spread}{interval}</span></div>'
         )
     sentence = (files.metrics.get("verdict") or {}).get("sentence")
     verdict = f"<div>{escape(sentence)}</div>" if sentence else ""
@@ -40,6 +43,7 @@ def card(folder: RunFolder) -> str:
 def _foot(files: RunFiles) -> str:
     rows = files.metrics.get("num_rows") or {}
     parts = [f"{count(rows[n])} {n} rows" for n in ("train", "test") if rows.get(n)]
+    parts += [folds_words(files.metrics)] if files.folds else []
     parts += [duration(files.seconds)] if files.seconds else []
     parts += [escape(files.name)]
     return " · ".join(parts)

@@ -15,6 +15,7 @@ from kerastrain.report.html import (
     table,
     truncated,
 )
+from kerastrain.report.parts import split_part
 from kerastrain.schema import QUANTILES, Column, ColumnStats
 
 __all__ = ["data_section"]
@@ -23,12 +24,11 @@ MAX_OPEN = 60  # columns beyond it are folded away
 MAX_BARS = 4
 MAX_TARGET_BARS = 30
 MAX_NAMED = 12
-PARTS = ("train", "validation", "test", "dropped")
 
 
 def data_section(files: RunFiles) -> str:
     schema = files.schema
-    body = _split_bar(files) + _findings(files)
+    body = split_part(files) + _findings(files)
     if schema is None:
         return section("data", "The data", body)
     by_role: dict[str, list[Column]] = {}
@@ -55,25 +55,6 @@ def data_section(files: RunFiles) -> str:
 
 def _columns_text(num: int) -> str:
     return f"{num:,} column" + ("" if num == 1 else "s")
-
-
-def _split_bar(files: RunFiles) -> str:
-    """One bar of all rows, cut into the parts of the split."""
-    rows = files.metrics.get("num_rows") or {}
-    present = [(part, rows[part]) for part in PARTS if rows.get(part)]
-    total = sum(num for _, num in present)
-    bars = "".join(
-        f'<i class="{part}" style="flex:{num / total:.4f} 0 3px"></i>'
-        for part, num in present
-    )
-    legend = "".join(
-        f'<span><i class="{part}"></i>{part} {count(num)} '
-        f"<small>({percent(num / total)})</small></span>"
-        for part, num in present
-    )
-    if not present:
-        return ""
-    return f'<div class="split">{bars}</div><p class="legend">{legend}</p>'
 
 
 def _findings(files: RunFiles) -> str:

@@ -76,6 +76,16 @@ class RunFiles:
                 return part
         return ""
 
+    @property
+    def folds(self) -> list[dict[str, Any]]:
+        """A record for each fold of a cross-validation; empty for a single split."""
+        return self.metrics.get("folds") or []
+
+    @property
+    def is_mean_of_folds(self) -> bool:
+        """Whether the test scores are the mean of those of the folds."""
+        return any(fold.get("test") for fold in self.folds)
+
     def scores(self, part: str) -> dict[str, dict[str, float | None]]:
         """Metric to value with interval, on the rows of a part of the split."""
         nothing = {"low": None, "high": None}

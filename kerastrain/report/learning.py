@@ -1,6 +1,7 @@
 """Learning curves: losses, validation metrics and the learning rate over the epochs."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from kerastrain.evaluation import METRICS
@@ -8,6 +9,9 @@ from kerastrain.report.figures import OTHER, OURS, QUIET, Figure, figure, line
 from kerastrain.report.files import RunFiles
 
 __all__ = ["learning_figures"]
+
+Series = Sequence[tuple[str, str, str]]  # column, name, colour
+Epochs = Sequence[dict[str, float]]
 
 
 def learning_figures(files: RunFiles) -> list[tuple[str, str, Figure]]:
@@ -50,12 +54,14 @@ def _learning_rate(files: RunFiles) -> tuple[str, str, Figure] | None:
 
 
 def _chart(
-    files: RunFiles, title: str, said: str, series: list[tuple[str, str, str]]
+    files: RunFiles, title: str, said: str, series: Series
 ) -> tuple[str, str, Figure] | None:
+    if "fold" in files.history[0]:
+        return _fold_chart(files, title, said, series)
     epochs = [row.get("epoch", index) for index, row in enumerate(files.history)]
     traces = []
     for column, name, color in series:
-        values = [_json(row.get(column, math.nan)) for row in files.history]
+        values = _values(files.history, column)
         if any(value is not None for value in values):
             few = {"mode": "lines+markers"} if len(values) < 15 else {}
             hover = "epoch %{x}<br>%{y:.5~g}<extra></extra>"
@@ -71,8 +77,9 @@ def _chart(
     return title, said, made
 
 
-def _json(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _values(rows: Epochs, column: str) -> list[float | None]:
+    values = [row.get(column, math.nan) for row in rows]
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _mark(epoch: float) -> dict[str, Any]:
@@ -80,3 +87,77 @@ def _mark(epoch: float) -> dict[str, Any]:
     style = {"color": QUIET, "width": 1.5, "dash": "dot"}
     ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
     return {"type": "line", "yref": "paper", "line": style} | ends
+
+
+# --- folds ------------------------------------------------------------------------
+
+
+def _fold_chart(
+    files: RunFiles, title: str, said: str, series: Series
+) -> tuple[str, str, Figure] | None:
+    """A thin line for each fold; of the refit, fold 0, what it was trained by."""
+    folds: dict[int, list[dict[str, float]]] = {}
+    for row in files.history:
+        if math.isfinite(row["fold"]):
+            folds.setdefault(int(row["fold"]), []).append(row)
+    traces = []
+    for column, name, color in series:
+        traces += _fold_lines(folds, column, name, color)
+    if not traces:
+        return None
+    watched = series[-1][0]
+    if watched.startswith("val_"):
+        traces += _best_epochs(files, folds, watched)
+        said += " A dot is the best epoch of a fold, which was kept."
+    is_named = any(trace.get("showlegend") and trace["name"] for trace in traces)
+    return title, said, figure(traces, "Epoch", "", showlegend=is_named)
+
+
+def _fold_lines(
+    folds: dict[int, list[dict[str, float]]], column: str, name: str, color: str
+) -> list[Figure]:
+    """Traces of one legend entry; the refit has an entry of its own."""
+    traces: list[Figure] = []
+    named: set[str] = set()
+    for fold, rows in sorted(folds.items(), key=lambda item: item[0] or math.inf):
+        values = _values(rows, column)
+        if all(value is None for value in values):
+            continue
+        entry, where, style = name, f"fold {fold}", {"width": 1.2}
+        if not fold:
+            entry = f"{name}, all rows" if name else "all rows"
+            where, style = "all rows", {"width": 1.8, "dash": "dash"}
+        hover = f"{where}, epoch %{{x}}<br>{name} %{{y:.5~g}}<extra></extra>"
+        epochs = [row.get("epoch", index) for index, row in enumerate(rows, start=1)]
+        few = {"mode": "lines+markers", "marker": {"size": 4}} if len(rows) < 3 else {}
+        traces.append(
+            line(
+                epochs, values, entry, color, line=style, hovertemplate=hover,
+                opacity=0.8, legendgroup=entry, showlegend=entry not in named, **few,
+            )
+        )  # fmt: skip
+        named.add(entry)
+    return traces
+
+
+def _best_epochs(
+    files: RunFiles, folds: dict[int, list[dict[str, float]]], column: str
+) -> list[Figure]:
+    """One trace with a dot on the curve of each fold."""
+    found = []
+    for record in files.folds:
+        for row in folds.get(int(record.get("fold", -1)), []):
+            value = row.get(column, math.nan)
+            if row.get("epoch") == record.get("best_epoch") and math.isfinite(value):
+                found.append((record["fold"], row["epoch"], value))
+    if not found:
+        return []
+    numbers, x, y = (list(part) for part in zip(*found, strict=True))
+    return [
+        {
+            "type": "scatter", "mode": "markers", "x": x, "y": y, "name": "best epoch",
+            "marker": {"color": OURS, "size": 8}, "customdata": numbers,
+            "hovertemplate": "fold %{customdata}, epoch %{x}<br>%{y:.5~g}"
+            "<extra></extra>", "showlegend": True,
+        }
+    ]  # fmt: skip

@@ -7,9 +7,11 @@ from pathlib import Path
 from string import Template
 
 from kerastrain.report.answer import answer, headline, metric_table
+from kerastrain.report.balance import balance_section
 from kerastrain.report.data import data_section
 from kerastrain.report.figures import Figure, figures
 from kerastrain.report.files import RunFiles
+from kerastrain.report.folds import folds_section
 from kerastrain.report.html import escape, section
 from kerastrain.report.learning import learning_figures
 from kerastrain.report.technical import configuration, environment, events
@@ -36,8 +38,10 @@ def page(files: RunFiles) -> str:
     learning, drawn = learning_figures(files), figures(files)
     sections = [
         metric_table(files),
+        folds_section(files),
         _figure_section("quality", "Where it is right and wrong", drawn),
         _figure_section("learning", "How it learnt", learning),
+        balance_section(files),
         events(files),
         data_section(files),
         configuration(files),

@@ -79,17 +79,31 @@ def environment(files: RunFiles) -> str:
 
 
 def _stages(stages: list[dict[str, Any]]) -> str:
-    """A bar for the time of each stage, in their order, and its peak memory."""
-    longest = max((stage["seconds"] for stage in stages), default=0) or 1
-    lines = "".join(
-        f"<li><span>{escape(stage['name'])}</span>"
-        f'<i><i style="width:{100 * stage["seconds"] / longest:.1f}%"></i></i>'
-        f"<span>{duration(stage['seconds'])}</span>"
-        f"<span>{size(stage.get('peak_memory_bytes'))}</span></li>"
-        for stage in stages
-    )
-    head = "<li><span>Stage</span><i></i><span>time</span><span>peak memory</span></li>"
-    return f'<ul class="stages">{head}{lines}</ul>' if lines else ""
+    """Each stage in its order: time with a bar, and peak memory, the highest marked."""
+    if not stages:
+        return ""
+    longest = max(stage["seconds"] for stage in stages) or 1
+    peaks = [stage.get("peak_memory_bytes") or 0 for stage in stages]
+    highest = peaks.index(max(peaks))
+    lines = [
+        [
+            escape(stage["name"]),
+            f'<i><i style="width:{100 * stage["seconds"] / longest:.1f}%"></i></i>',
+            duration(stage["seconds"]),
+            _peak(stage, is_highest=index == highest and len(stages) > 1),
+        ]
+        for index, stage in enumerate(stages)
+    ]
+    head = ["stage", "", "time", "peak memory"]
+    said = "Peak memory is what the whole process held resident during the stage."
+    return table(head, lines, kind="stages") + f'<p class="caption">{said}</p>'
+
+
+def _peak(stage: dict[str, Any], *, is_highest: bool) -> str:
+    shown = size(stage.get("peak_memory_bytes"))
+    if not is_highest or not stage.get("peak_memory_bytes"):
+        return shown
+    return f'<b class="highest" title="the highest of all stages">{shown}</b>'
 
 
 def _machine(found: dict[str, Any]) -> list[tuple[str, str]]:

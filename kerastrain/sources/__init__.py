@@ -9,6 +9,11 @@ SOURCES = Registry(
     {
         "csv": "kerastrain.sources.csv:CsvSource",
         "parquet": "kerastrain.sources.parquet:ParquetSource",
+        "json": "kerastrain.sources.json:JsonSource",
+        "arrow": "kerastrain.sources.arrow:ArrowSource",
+        "excel": "kerastrain.sources.excel:ExcelSource [excel]",
+        "npz": "kerastrain.sources.npz:NpzSource",
+        "sql": "kerastrain.sources.sql:SqlSource [sql]",
         "frame": "kerastrain.sources.frame:FrameSource",
         "tfds": "kerastrain.sources.tfds:TfdsSource [datasets]",
         "huggingface": "kerastrain.sources.huggingface:HuggingFaceSource [datasets]",

@@ -25,6 +25,7 @@ from kerastrain.dialect import (
 )
 from kerastrain.errors import SourceError, listing
 from kerastrain.events import note
+from kerastrain.files import files_fingerprint, files_name, find_files
 from kerastrain.lines import (
     LINE_BYTES,
     Look,
@@ -45,16 +46,7 @@ from kerastrain.malformed import (
     zero_sql,
 )
 from kerastrain.memory import connect
-from kerastrain.source import (
-    Source,
-    check_names,
-    files_fingerprint,
-    files_name,
-    find_files,
-    quoted,
-    stream,
-    unreadable,
-)
+from kerastrain.source import Source, check_names, quoted, stream, unreadable
 from kerastrain.textfiles import (
     eight_bit_encoding,
     is_utf8,

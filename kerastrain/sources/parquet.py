@@ -11,16 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kerastrain.errors import SourceError, listing
-from kerastrain.source import (
-    Source,
-    check_names,
-    files_fingerprint,
-    files_name,
-    find_files,
-    quoted,
-    stream,
-    unreadable,
-)
+from kerastrain.files import files_fingerprint, files_name, find_files
+from kerastrain.memory import connect
+from kerastrain.source import Source, check_names, quoted, stream, unreadable
 
 __all__ = ["ParquetSource"]
 
@@ -33,19 +26,19 @@ READ_AS |= {"enum": "VARCHAR", "uuid": "VARCHAR"}
 class ParquetSource(Source):
     """Parquet files with the same columns; Arrow types are kept.
 
-    Decimals are read as float64 and dictionary columns as plain strings, points in
-    time as the clock of the zone that the file names. Files of the same columns in
-    another order are matched by name.
+    Folders such as `year=2020` are columns too. Decimals are read as float64 and
+    dictionary columns as plain strings, points in time as the clock of the zone that
+    the file names. Files of the same columns in another order are matched by name.
     """
 
     def __init__(self, data: Any, max_bad_rows: float = 0.0):
         self.paths = find_files(data)
         self.name = files_name(self.paths)
         footers = [_footer(path) for path in self.paths]
-        _check_columns(self.paths, [schema.names for schema, _ in footers])
+        _check_columns(self.paths, [schema for schema, _ in footers])
         self.num_rows = sum(num_rows for _, num_rows in footers)
         self._zones = _zones(footers[0][0])
-        self._connection = duckdb.connect()
+        self._connection = connect()
         self._fingerprint: dict[str, Any] = {}
         self._columns = self._projections()
         self.schema = self._schema()
@@ -93,7 +86,16 @@ class ParquetSource(Source):
 
 def _reader(paths: Sequence[Path]) -> str:
     files = ", ".join(quoted(escape(str(path))) for path in paths)
-    return f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
+    is_hive = all(_partitions(path) for path in paths)
+    return (
+        f"read_parquet([{files}], union_by_name=true, "
+        f"hive_partitioning={str(is_hive).lower()})"
+    )
+
+
+def _partitions(path: Path) -> list[str]:
+    """Names of the columns that folders above a file give, as in `year=2020`."""
+    return [part.partition("=")[0] for part in path.parts[:-1] if "=" in part]
 
 
 def _zones(schema: pa.Schema) -> dict[str, str]:
@@ -119,17 +121,51 @@ def _footer(path: Path) -> tuple[pa.Schema, int]:
         with pq.ParquetFile(path) as file:
             return file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
+        text = str(error).partition("\n")[0].rstrip(".")
         raise SourceError(
-            f"{path} is not a Parquet file, or it is damaged: {error}"
+            f"{path} is not a Parquet file, or it is damaged: {text}."
         ) from error
 
 
-def _check_columns(paths: Sequence[Path], names: Sequence[list[str]]) -> None:
-    for path, columns in zip(paths, names, strict=True):
-        check_names(columns, path.name)
-        different = sorted(set(columns) ^ set(names[0]))
-        if different:
+def _check_columns(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> None:
+    first, known = schemas[0], [set(_partitions(path)) for path in paths]
+    for path, schema, folders in zip(paths, schemas, known, strict=True):
+        check_names(schema.names, path.name)
+        here, there = set(schema.names) | folders, set(first.names) | known[0]
+        if here != there:
+            lacks = [
+                f"{file.name} lacks {listing(sorted(names), limit=5)}"
+                for file, names in ((path, there - here), (paths[0], here - there))
+                if names
+            ]
             raise SourceError(
                 f"{path.name} and {paths[0].name} have different columns: "
-                f"{listing(different)} are in one of them only."
+                f"{', and '.join(lacks)}."
             )
+        for field in schema:
+            other = first.field(field.name).type if field.name in first.names else None
+            if other is not None and not _are_alike(field.type, other):
+                raise SourceError(
+                    f"Column '{field.name}' is {field.type} in {path.name}, but "
+                    f"{other} in {paths[0].name}. Write it as one type."
+                )
+
+
+def _are_alike(one: pa.DataType, other: pa.DataType) -> bool:
+    """Equal, or numbers of different width, or texts, or points in time."""
+    kinds = (_is_number, _is_text, pa.types.is_temporal)
+    is_null = pa.types.is_null(one) or pa.types.is_null(other)
+    return one == other or is_null or any(k(one) and k(other) for k in kinds)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(kind) for test in tests)

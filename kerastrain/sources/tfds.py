@@ -13,9 +13,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 
 from kerastrain.errors import SourceError, listing, suggest
+from kerastrain.files import files_fingerprint
 from kerastrain.flat import Flat, Special, from_numpy, labels, tensor_type
 from kerastrain.published import chosen_split, one_line, parse_address, quiet_logs
-from kerastrain.source import Source, files_fingerprint
+from kerastrain.source import Source
 from kerastrain.tensors import numpy_elements
 
 __all__ = ["TfdsSource"]

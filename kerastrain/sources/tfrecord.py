@@ -13,9 +13,10 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from kerastrain.errors import SourceError
+from kerastrain.files import files_fingerprint, files_name, find_files
 from kerastrain.flat import Flat, tensor_type
 from kerastrain.published import one_line
-from kerastrain.source import Source, files_fingerprint, files_name, find_files
+from kerastrain.source import Source
 from kerastrain.tensors import numpy_elements
 
 __all__ = ["TfRecordSource"]

@@ -1,0 +1,67 @@
+"""Passwords in addresses are used, and nowhere shown or saved."""
+
+import json
+
+import pytest
+
+from kerastrain.config import RunConfig
+from kerastrain.environment import describe
+from kerastrain.errors import ConfigError
+from kerastrain.events import note, recording
+from kerastrain.secrets import expand, has_password, hide_password
+
+HIDDEN = [
+    ("postgresql://me:hunter2@host:5432/db", "postgresql://me:***@host:5432/db"),
+    ("see mysql+pymysql://a:p%40ss/w@h/d now", "see mysql+pymysql://a:***@h/d now"),
+    ("https://h/x.csv?token=abc&year=2", "https://h/x.csv?token=***&year=2"),
+    ("https://h/x?X-Amz-Signature=abc", "https://h/x?X-Amz-Signature=***"),
+    ("az://c/f?sas=abc;key=q", "az://c/f?sas=***;key=***"),
+    ("postgresql://:pw@host/db", "postgresql://:***@host/db"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), HIDDEN)
+def test_passwords_and_tokens_are_hidden(text, shown):
+    assert hide_password(text) == shown
+    assert has_password(text)
+    assert hide_password(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.csv",
+        "https://host/key=1/x.csv",
+        "postgresql://me@host/db?table=t",
+        "postgresql://me:${DB_PASSWORD}@host/db",
+        "key=1",
+        "at 10:30 see me@host",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    assert hide_password(text) == text
+    assert not has_password(text)
+
+
+def test_a_variable_is_taken_from_the_environment(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "hunter2")
+    assert expand("postgresql://me:${DB_PASSWORD}@h/d") == "postgresql://me:hunter2@h/d"
+    monkeypatch.delenv("DB_PASSWORD")
+    with pytest.raises(ConfigError, match="the environment has no variable DB_PASSW"):
+        expand("postgresql://me:${DB_PASSWORD}@h/d")
+
+
+def test_a_password_that_was_not_saved_has_to_be_put_back():
+    with pytest.raises(ConfigError, match="the password was not saved. Put it in the"):
+        expand("postgresql://me:***@h/d")
+
+
+def test_nothing_that_is_saved_holds_the_password(tmp_path):
+    address = "postgresql://me:hunter2@host/db?table=t"
+    with recording(tmp_path / "events.jsonl", lambda _: None):
+        note("x", f"read {address}")
+    config = RunConfig(data=address, target="y", test=[address]).dumps()
+    surroundings = json.dumps(describe(0, {}, ["kerastrain", "train", address]))
+    for text in (config, surroundings, (tmp_path / "events.jsonl").read_text()):
+        assert "hunter2" not in text
+        assert "me:***@host" in text
