@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import errno
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kerastrain.errors import ConfigError, RunError
+from kerastrain.errors import ConfigError, RunError, StorageError
 
 __all__ = ["RunFolder", "atomic"]
 
@@ -38,16 +39,45 @@ def atomic(path: Path) -> Iterator[Path]:
         if path.is_dir() or (path.exists() and temporary.is_dir()):
             os.replace(path, replaced)  # a folder takes two steps
         os.replace(temporary, path)
+    except Exception as error:
+        problem = _disk_problem(error)
+        if problem is None:
+            raise
+        raise StorageError(
+            f"Cannot write {path}: {problem}. What was written before is whole. Free "
+            "some space, or name another folder with --out."
+        ) from error
     finally:
         _delete(temporary)
         _delete(replaced)
+
+
+# What the libraries under us make of it: h5py tells the number in its text, TensorFlow
+# and DuckDB the words.
+_DISK_PROBLEMS = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EROFS: "Read-only file system",
+    errno.EIO: "Input/output error",
+}
+
+
+def _disk_problem(error: Exception) -> str | None:
+    """What is wrong with the disk, when that is what the error is about."""
+    text = str(error)
+    for number, words in _DISK_PROBLEMS.items():
+        is_it = isinstance(error, OSError) and error.errno == number
+        if is_it or words in text or f"errno = {number}," in text:
+            return words[0].lower() + words[1:]
+    return None
 
 
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that is read-only
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

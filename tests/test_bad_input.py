@@ -473,7 +473,7 @@ def test_harmless_oddities_are_read_as_meant(write, content):
 def test_a_folder_with_the_name_of_a_file_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.mkdir()
-    assert "x.csv is a folder" in refusal(path)
+    assert "x.csv holds no data that is known" in refusal(path)
 
 
 def test_a_pipe_is_refused(tmp_path):

@@ -343,7 +343,8 @@ def write_folds(folder, task, *, kind="content", has_own_test=False, epochs=None
         own = {"validation": scores, "best_epoch": 3 + fold}
         if not has_own_test:
             own["test"] = scores
-        rows = {"train": train, "validation": 200, "test": 400, "dropped": 7}
+        dropped = 7 + 1600 - train  # what comes later is in no part of this fold
+        rows = {"train": train, "validation": 200, "test": 400, "dropped": dropped}
         records.append({"fold": fold, "num_rows": rows, **own})
         history += curve_of(fold, 10 + fold, task)
     part = "validation" if has_own_test else "test"
@@ -398,16 +399,18 @@ def test_the_mean_of_folds_is_told_with_its_spread(tmp_path):
     write_folds(folder, "binary")
     text = read(folder).text
     found = json.loads(folder.metrics.read_text())["test"]["roc_auc"]
-    assert f"Mean of 5 folds ± {found['spread']:.3f}95 % interval" in text
+    assert f"5 folds, ± {found['spread']:.3f} between them95 % interval" in text
     assert f"ROC AUC on 300 test rows{found['value']:.3f}" in text
     for words in (
         "Each row was tested once, by a model that never saw it. The model that is "
         "kept is the average of the 5. ± is the standard deviation between folds.",
-        "mean of the folds",
+        "Mean and spread (standard deviation) are those of the folds",
+        "mean ± spread",
+        "each fold",
         "a thin line is a fold",
         "median 6",
         "Rows are split by a hash of their content. 7 rows are in no part.",
-        "train 1,600validation 200test 400dropped 7",
+        "train 1,600validation 200test 400",
     ):
         assert words in text
     assert "5 folds" in Reader(card(folder)).text
@@ -421,8 +424,8 @@ def test_each_fold_and_the_refit_have_a_learning_curve(tmp_path):
     *lines, best = traces
     assert len(lines) == 2 * 6
     shown = [trace["name"] for trace in lines if trace["showlegend"]]
-    ours = ["train", "train, all rows", "validation", "validation, all rows"]
-    assert shown == ours
+    assert shown == ["train", "validation"]
+    assert "Dashed: trained again on all rows." in page.text
     assert best["x"] == [4, 5, 6, 7, 8]
     assert "trained again on all rows, for 6 epochs, the median" in page.text
     assert len(figure_named(page, "Learning rate")["data"]) == 6
@@ -434,7 +437,8 @@ def test_folds_of_time_are_tested_on_what_came_later(tmp_path):
     text = read(folder).text
     assert "was tested on rows later than all that it had seen" in text
     assert "Each row was tested" not in text
-    assert "a gap of 7d is left out. 7 rows are in no part." in text
+    assert "a gap of 7d is left out. 7 rows are in no part of the last fold." in text
+    assert "fold 1fold 2fold 3fold 4fold 5" in text
     assert "train 320 to 1,600" in text
 
 
@@ -444,7 +448,7 @@ def test_test_rows_of_ones_own_stand_apart_from_the_folds(tmp_path):
     text = read(folder).text
     assert "Mean of 5 folds" not in text
     assert "The test rows are your own and no fold saw them." in text
-    assert "mean of the folds" not in text
+    assert "Mean and spread" not in text
 
 
 @pytest.mark.parametrize("missing", ["num_rows", "best_epoch", "test"])

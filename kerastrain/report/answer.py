@@ -89,7 +89,8 @@ def _sureness(files: RunFiles, shown: Mapping[str, str]) -> str:
     """What stands under the number: over folds, and its interval."""
     lines = []
     if files.is_mean_of_folds:
-        lines.append(f"Mean of {folds_words(files.metrics)} {shown['spread']}".strip())
+        between = f", {shown['spread']} between them" if shown["spread"] else ""
+        lines.append(f"Mean of {folds_words(files.metrics)}{between}")
     if shown["interval"]:
         lines.append(f"95 % interval {shown['interval']}")
     return "".join(f'<p class="caption">{line}</p>' for line in lines)
@@ -235,7 +236,7 @@ def metric_table(files: RunFiles) -> str:
     baselines = files.metrics.get("baselines") or {}
     has_validation = part == "test" and bool(files.metrics.get("validation"))
     has_spread = any(cell.get("spread") is not None for cell in scores.values())
-    head = ["metric", "mean of the folds" if has_spread else "this model"]
+    head = ["metric", "mean" if has_spread else "this model"]
     head += ["spread"] if has_spread else []
     head += ["95 % interval", *(truncated(n) for n in baselines)]
     head += ["validation rows"] if has_validation else []
@@ -258,8 +259,8 @@ def _said_of_metrics(has_spread: bool) -> str:
     said = "Intervals are from the bootstrap over the test rows; the best is bold."
     if has_spread:
         said += (
-            " The spread is the standard deviation between folds; the baselines are "
-            "scored on the test rows of all folds together."
+            " Mean and spread (standard deviation) are those of the folds; the "
+            "baselines are scored on the test rows of all folds together."
         )
     return said
 

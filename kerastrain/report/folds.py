@@ -55,7 +55,12 @@ def folds_section(files: RunFiles) -> str:
     best = files.metrics.get("best_epoch")
     middle = f"median {best:g}" if best is not None else "–"
     lines.append(
-        ["mean", "", middle, *(_mean(means[name], digits[name]) for name in names)]
+        [
+            "mean ± spread",
+            "",
+            middle,
+            *(_mean(means[name], digits[name]) for name in names),
+        ]
     )
     head = ["fold", f"{part} rows", "best epoch"]
     head += [known[name].title for name in names]

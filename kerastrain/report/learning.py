@@ -95,7 +95,7 @@ def _mark(epoch: float) -> dict[str, Any]:
 def _fold_chart(
     files: RunFiles, title: str, said: str, series: Series
 ) -> tuple[str, str, Figure] | None:
-    """A thin line for each fold; of the refit, fold 0, what it was trained by."""
+    """A thin line for each fold and a dashed one for the refit, which is fold 0."""
     folds: dict[int, list[dict[str, float]]] = {}
     for row in files.history:
         if math.isfinite(row["fold"]):
@@ -108,35 +108,34 @@ def _fold_chart(
     watched = series[-1][0]
     if watched.startswith("val_"):
         traces += _best_epochs(files, folds, watched)
-        said += " A dot is the best epoch of a fold, which was kept."
-    is_named = any(trace.get("showlegend") and trace["name"] for trace in traces)
+        said += " A line is a fold, its dot the best epoch, which was kept."
+    if 0 in folds:
+        said += " Dashed: trained again on all rows."
+    is_named = any(trace["showlegend"] for trace in traces)
     return title, said, figure(traces, "Epoch", "", showlegend=is_named)
 
 
 def _fold_lines(
     folds: dict[int, list[dict[str, float]]], column: str, name: str, color: str
 ) -> list[Figure]:
-    """Traces of one legend entry; the refit has an entry of its own."""
+    """Traces of one column; they share an entry in the legend."""
     traces: list[Figure] = []
-    named: set[str] = set()
-    for fold, rows in sorted(folds.items(), key=lambda item: item[0] or math.inf):
+    for fold, rows in folds.items():
         values = _values(rows, column)
         if all(value is None for value in values):
             continue
-        entry, where, style = name, f"fold {fold}", {"width": 1.2}
+        where, style = f"fold {fold}", {"width": 1.2, "dash": "solid"}
         if not fold:
-            entry = f"{name}, all rows" if name else "all rows"
             where, style = "all rows", {"width": 1.8, "dash": "dash"}
         hover = f"{where}, epoch %{{x}}<br>{name} %{{y:.5~g}}<extra></extra>"
         epochs = [row.get("epoch", index) for index, row in enumerate(rows, start=1)]
         few = {"mode": "lines+markers", "marker": {"size": 4}} if len(rows) < 3 else {}
         traces.append(
             line(
-                epochs, values, entry, color, line=style, hovertemplate=hover,
-                opacity=0.8, legendgroup=entry, showlegend=entry not in named, **few,
+                epochs, values, name, color, line=style, hovertemplate=hover,
+                opacity=0.8, legendgroup=name, showlegend=bool(name) and not traces, **few,
             )
         )  # fmt: skip
-        named.add(entry)
     return traces
 
 
@@ -155,9 +154,9 @@ def _best_epochs(
     numbers, x, y = (list(part) for part in zip(*found, strict=True))
     return [
         {
-            "type": "scatter", "mode": "markers", "x": x, "y": y, "name": "best epoch",
+            "type": "scatter", "mode": "markers", "x": x, "y": y, "name": "",
             "marker": {"color": OURS, "size": 8}, "customdata": numbers,
             "hovertemplate": "fold %{customdata}, epoch %{x}<br>%{y:.5~g}"
-            "<extra></extra>", "showlegend": True,
+            "<extra></extra>", "showlegend": False,
         }
     ]  # fmt: skip

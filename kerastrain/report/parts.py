@@ -16,8 +16,8 @@ Rows = Mapping[str, int]
 def split_part(files: RunFiles) -> str:
     """Bars with a legend, and a sentence on the rule; empty when no rows are known."""
     folds = [fold["num_rows"] for fold in files.folds if fold.get("num_rows")]
-    bars = _fold_bars(folds, files) if folds else _single_bar(files)
-    rule = _rule(files.metrics.get("split") or {})
+    bars = _fold_bars(folds) if folds else _single_bar(files)
+    rule = _rule(files.metrics.get("split") or {}, folds)
     return bars + (f'<p class="rule">{rule}</p>' if rule else "")
 
 
@@ -32,26 +32,32 @@ def _single_bar(files: RunFiles) -> str:
         for part in PARTS
         if rows.get(part)
     }
-    return _bar(rows, total) + _legend(shares)
+    return _bar(rows, total, PARTS) + _legend(shares)
 
 
-def _fold_bars(folds: Sequence[Rows], files: RunFiles) -> str:
+def _fold_bars(folds: Sequence[Rows]) -> str:
     """A bar for each fold, all on one scale: those of a time split grow."""
-    totals = [sum(rows.get(part) or 0 for part in PARTS) for rows in folds]
+    totals = [sum(rows.get(part) or 0 for part in PARTS[:3]) for rows in folds]
     longest = max(*totals, 1)
+    named = [(f"fold {number}", rows) for number, rows in enumerate(folds, start=1)]
+    if _are_alike(folds):
+        named = [("each fold", folds[0])]
     lines = "".join(
-        f"<li><span>fold {escape(fold.get('fold', number))}</span>"
-        f"{_bar(rows, longest)}</li>"
-        for number, (fold, rows) in enumerate(
-            zip(files.folds[:MAX_FOLDS], folds, strict=False), start=1
-        )
+        f"<li><span>{name}</span>{_bar(rows, longest, PARTS[:3])}</li>"
+        for name, rows in named[:MAX_FOLDS]
     )
-    more = len(folds) - MAX_FOLDS
+    more = len(named) - MAX_FOLDS
     if more > 0:
         lines += f"<li><span></span><small>and {more} more</small></li>"
-    ranges = {part: _range([rows.get(part) or 0 for rows in folds]) for part in PARTS}
+    ranges = {part: _range([r.get(part) or 0 for r in folds]) for part in PARTS[:3]}
     present = {part: text for part, text in ranges.items() if text}
     return f'<ul class="splits">{lines}</ul>{_legend(present)}'
+
+
+def _are_alike(folds: Sequence[Rows]) -> bool:
+    """Whether no part differs by more than a fiftieth between folds."""
+    parts = [[rows.get(part) or 0 for rows in folds] for part in PARTS[:3]]
+    return all(max(nums) - min(nums) <= max(nums) / 50 for nums in parts)
 
 
 def _range(nums: Sequence[int]) -> str:
@@ -61,8 +67,8 @@ def _range(nums: Sequence[int]) -> str:
     return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
-def _bar(rows: Rows, total: int) -> str:
-    present = [(part, rows[part]) for part in PARTS if rows.get(part)]
+def _bar(rows: Rows, total: int, parts: Sequence[str]) -> str:
+    present = [(part, rows[part]) for part in parts if rows.get(part)]
     pieces = "".join(
         f'<i class="{part}" style="flex:{num / total:.4f} 0 3px"></i>'
         for part, num in present
@@ -81,7 +87,7 @@ def _legend(texts: Mapping[str, str]) -> str:
     return f'<p class="legend">{entries}</p>'
 
 
-def _rule(split: Mapping[str, Any]) -> str:
+def _rule(split: Mapping[str, Any], folds: Sequence[Rows]) -> str:
     """By what a row came into its part, and what lies in none."""
     column = f"<b>{escape(truncated(split.get('column') or '?', 40))}</b>"
     rule = {
@@ -93,8 +99,10 @@ def _rule(split: Mapping[str, Any]) -> str:
     }.get(split.get("kind", ""), "")
     if rule and split.get("gap"):
         rule += f" Between the parts a gap of {escape(split['gap'])} is left out."
-    dropped = split.get("dropped")
+    # What a fold of time leaves out is mostly what comes later: the last tells the rest.
+    dropped = folds[-1].get("dropped") if folds else split.get("dropped")
     if rule and dropped:
         verb = "row is" if dropped == 1 else "rows are"
-        rule += f" {count(dropped)} {verb} in no part."
+        where = " of the last fold" if folds and split["kind"] == "time" else ""
+        rule += f" {count(dropped)} {verb} in no part{where}."
     return rule
