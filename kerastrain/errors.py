@@ -7,7 +7,7 @@ KerastrainError             exit code 2: the user's input; one line, no tracebac
 ├── SchemaError             ValueError    data are read but do not fit the schema
 ├── DataError               ValueError    data fit but cannot be learnt from
 ├── RunError                ValueError    a run folder is missing or damaged
-├── StorageError            OSError       the disk is full, or cannot be written
+├── StorageError            RuntimeError  the disk is full, or cannot be written
 ├── MissingExtra            ImportError   an optional package is not installed
 ├── ParityError             RuntimeError  exit code 3: an export differs
 └── DivergenceError         RuntimeError  exit code 4: training ran into NaN
@@ -65,7 +65,7 @@ class RunError(KerastrainError, ValueError):
     """A run folder is missing, unfinished or damaged."""
 
 
-class StorageError(KerastrainError, OSError):
+class StorageError(KerastrainError, RuntimeError):
     """The disk is full or read-only, or fails."""
 
 

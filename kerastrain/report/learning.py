@@ -133,7 +133,8 @@ def _fold_lines(
         traces.append(
             line(
                 epochs, values, name, color, line=style, hovertemplate=hover,
-                opacity=0.8, legendgroup=name, showlegend=bool(name) and not traces, **few,
+                opacity=0.8, legendgroup=name,
+                showlegend=bool(name) and not traces, **few,
             )
         )  # fmt: skip
     return traces

@@ -99,7 +99,7 @@ def _rule(split: Mapping[str, Any], folds: Sequence[Rows]) -> str:
     }.get(split.get("kind", ""), "")
     if rule and split.get("gap"):
         rule += f" Between the parts a gap of {escape(split['gap'])} is left out."
-    # What a fold of time leaves out is mostly what comes later: the last tells the rest.
+    # A fold of time leaves out what comes later; nothing comes after the last.
     dropped = folds[-1].get("dropped") if folds else split.get("dropped")
     if rule and dropped:
         verb = "row is" if dropped == 1 else "rows are"
