@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kerastrain.errors import DataError
-from kerastrain.secrets import hide_password
+from kerastrain.secrets import hide_password, hide_passwords
 from kerastrain.store import json_text
 
 __all__ = [
@@ -129,7 +129,8 @@ def _record(
     code: str, message: str, severity: Severity, details: dict[str, Any]
 ) -> None:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-    event = Event(code, hide_password(message), severity, details, now)
+    shown, values = hide_password(message), hide_passwords(details)
+    event = Event(code, shown, severity, values, now)
     recorder = _recorder.get()
     if recorder is None or recorder.listen is None:
         log(event)

@@ -3,16 +3,17 @@
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from kerastrain.errors import SourceError, listing, suggest
 from kerastrain.events import note
-from kerastrain.remote import address_of, is_remote, local_copies
+from kerastrain.remote import Found, address_of, copies, find_remote, is_remote
 from kerastrain.secrets import hide_password
 
-__all__ = ["files_fingerprint", "files_name", "find_files", "kind_of"]
+__all__ = ["files_fingerprint", "files_name", "find_files", "kind_of", "with_rows"]
 
 ENDINGS = {
     ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".txt": "csv", ".data": "csv",
@@ -26,6 +27,7 @@ ENDINGS = {
     ".duckdb": "sql", ".db": "sql", ".sqlite": "sql", ".sqlite3": "sql",
 }  # fmt: skip
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
+_COMPRESSIBLE = ("csv", "json", "tfrecord")  # the others are packed inside
 IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 PREFIXES = {"tfds:": "tfds", "hf:": "huggingface"}
 DATABASES = frozenset(
@@ -33,21 +35,16 @@ DATABASES = frozenset(
     + ("duckdb", "snowflake", "bigquery", "redshift", "trino", "presto", "databricks")
     + ("clickhouse", "cockroachdb", "db2", "hive", "teradatasql", "vertica")
 )
-# Files that tell what a folder holds.
-MARKS = {
-    "state.json": "huggingface",
-    "dataset_dict.json": "huggingface",
-    "features.json": "tfds",
-}
-_MOST_LOOKED_AT = 100_000
+_SHARD = re.compile(r"-\d+-of-\d+$")
 
 
 def kind_of(data: Any) -> str:
     """Name in `SOURCES` of what reads `data`."""
     if not is_files(data):
         return _kind_in_memory(data)
-    entries = [data] if isinstance(data, str | os.PathLike) else list(data)
-    kinds = {_kind_of_entry(os.fspath(entry)): os.fspath(entry) for entry in entries}
+    kinds: dict[str, str] = {}
+    for entry in _entries(data):
+        kinds = _kinds(entry) | kinds
     if not kinds:
         raise SourceError("No data file is named.")
     if len(kinds) > 1:
@@ -64,14 +61,27 @@ def find_files(data: Any) -> list[Path]:
     Raises:
         SourceError: nothing there, or only what is empty.
     """
-    paths = _named_files(data)
-    empty = [path for path in paths if not path.stat().st_size]
-    if len(empty) == len(paths):
+    if not is_files(data):
+        raise SourceError(f"Expected a path or paths, got {type(data).__name__}.")
+    found = [path for entry in _entries(data) for path in _expand(entry)]
+    paths = list(dict.fromkeys(found))
+    if not paths:
+        raise SourceError("No data file is named.")
+    sizes = [path.stat().st_size for path in paths]
+    if not any(sizes):
         raise SourceError(f"{files_name(paths)} is empty.")
-    if empty:
-        shown = listing((path.name for path in empty), limit=10)
+    return with_rows(paths, sizes)
+
+
+def with_rows(paths: Sequence[Path], num_rows: Sequence[int]) -> list[Path]:
+    """The files that have any; the others are told. Of none with rows, the first."""
+    kept = [path for path, count in zip(paths, num_rows, strict=True) if count]
+    kept = kept or [*paths[:1]]
+    if len(kept) < len(paths):
+        empty = [path.name for path in paths if path not in {*kept}]
+        shown = listing(empty, limit=10)
         note("empty_files", f"Files without rows are passed over: {shown}.")
-    return [path for path in paths if path not in empty]
+    return kept
 
 
 def files_name(paths: Sequence[Path]) -> str:
@@ -99,140 +109,172 @@ def is_files(data: Any) -> bool:
     return is_list and all(isinstance(item, str | os.PathLike) for item in data)
 
 
+def _entries(data: Any) -> list[str]:
+    entries = [data] if isinstance(data, str | os.PathLike) else list(data)
+    return [os.fspath(entry).removeprefix("file://") for entry in entries]
+
+
 def _kind_in_memory(data: Any) -> str:
     """By the names of the classes: nothing is imported for it."""
     classes = [f"{c.__module__}.{c.__qualname__}" for c in type(data).__mro__]
     if any(name.startswith("datasets.") for name in classes):
         return "huggingface"  # before mappings: a DatasetDict is one
-    is_tensor_set = any(
-        name.startswith("tensorflow.") and name.endswith("DatasetV2")
+    is_tensors = any(
+        name.startswith("tensorflow.") and name.endswith(".DatasetV2")
         for name in classes
     )
-    return "tf_dataset" if is_tensor_set else "frame"
+    return "tf_dataset" if is_tensors else "frame"
 
 
-def _kind_of_entry(text: str) -> str:
+def _kinds(text: str) -> dict[str, str]:
+    """Kinds of the files that one entry names, each with a file of it."""
+    scheme, mark, _ = text.partition("://")
     for prefix, kind in PREFIXES.items():
-        if text.startswith(prefix):
-            return kind
-    scheme = text.partition("://")[0].partition("+")[0].lower()
-    if "://" in text and (scheme in DATABASES or not is_remote(text)):
-        return "sql"
-    if "://" in text:
-        return kind_by_ending(Path(text.partition("?")[0]), shown=hide_password(text))
+        if text.startswith(prefix) and not mark:
+            return {kind: text}
+    if mark:
+        is_database = scheme.partition("+")[0].lower() in DATABASES
+        if is_database or not is_remote(text):
+            return {"sql": hide_password(text)}
+        return _remote_kinds(text)
+    before_options = PurePath(text.partition("?")[0])
+    if "?" in text and ENDINGS.get(before_options.suffix.lower()) == "sql":
+        return {"sql": text}  # shop.db?table=orders
     path = Path(text).expanduser()
-    if path.is_dir() and not glob.has_magic(text):
-        return _kind_of_folder(path)
-    kinds = {kind_by_ending(one) for one in _expand(text)}
-    return next(iter(kinds)) if len(kinds) == 1 else kind_by_ending(path)
+    if path.is_dir():
+        return {_of_folder(path)[0]: text}
+    return {kind_by_ending(one): one.name for one in _expand(text)}
 
 
-def kind_by_ending(path: Path, *, shown: str = "") -> str:
-    """By the ending of the name, before that of a compression."""
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    kind = ENDINGS.get(plain.suffix.lower())
-    if kind is None:
+def kind_by_ending(path: PurePath, *, shown: str = "") -> str:
+    """By the ending of the name, before that of a compression and of a shard."""
+    name = _SHARD.sub("", path.name.lower())
+    plain, dot, packing = name.rpartition(".")
+    is_packed = f"{dot}{packing}" in COMPRESSIONS
+    kind = ENDINGS.get(PurePath(plain if is_packed else name).suffix)
+    if kind is None or (is_packed and kind not in _COMPRESSIBLE):
+        hint = (
+            f"A compressed {kind} file is unpacked first"
+            if kind
+            else f"Known endings: {', '.join(ENDINGS)}. Or name the source: "
+            "--set source.name=csv"
+        )
         raise SourceError(
-            f"Cannot tell by its ending what kind of file {shown or path} is. Known "
-            f"endings: {', '.join(ENDINGS)}. Or name the source: "
-            "--set source.name=csv."
+            f"Cannot tell by its ending what kind of file {shown or path} is. {hint}."
         )
     return kind
 
 
-def _kind_of_folder(folder: Path) -> str:
-    for mark, kind in MARKS.items():
-        if any((place / mark).is_file() for place in (folder, *_folders(folder))):
-            return kind
-    found: dict[str, int] = {}
-    for path in _inside(folder):
-        held = _kind_in_folder(path, folder)
-        if held is not None:
-            found[held] = found.get(held, 0) + 1
+# --- folders ----------------------------------------------------------------------
+
+
+def _of_folder(folder: Path) -> tuple[str, list[Path]]:
+    """Kind and files of what a folder holds."""
+    names = [Path(name) for name in _inside(folder)]
+    kind, chosen = _choose(names, str(folder))
+    return kind, [folder / name for name in chosen]
+
+
+def _choose(names: Sequence[PurePath], folder: str) -> tuple[str, list[PurePath]]:
+    """Kind, and the files of it, among the names of the files below a folder."""
+    marked = _marked(names)
+    if marked is not None:
+        return marked, []
+    found: dict[str, list[PurePath]] = {}
+    for name in names:
+        kind = _kind_in_folder(name)
+        if kind is not None:
+            found.setdefault(kind, []).append(name)
     if not found:
+        endings = sorted({name.suffix or "no ending" for name in names})
+        held = f"only files of {listing(endings, limit=8)}" if names else "no files"
         raise SourceError(
-            f"The folder {folder} holds no data that is known. Name its files: "
-            f"'{folder / '*.csv'}'."
+            f"The folder {folder} holds no data of a known kind: {held}. Name its "
+            f"files: '{folder}/*.csv'."
         )
-    if len(found) > 1 and "parquet" not in found:
-        shown = ", ".join(f"{count} of {kind}" for kind, count in found.items())
+    kind = "parquet" if "parquet" in found else next(iter(found))
+    others = [name for other, files in found.items() if other != kind for name in files]
+    if others and kind != "parquet":
+        shown = ", ".join(f"{len(files)} of {kind}" for kind, files in found.items())
         raise SourceError(
             f"The folder {folder} holds files of several kinds ({shown}). Name those "
-            f"of one: '{folder / '*.csv'}'."
+            f"of one: '{folder}/*{found[kind][0].suffix}'."
         )
-    return "parquet" if "parquet" in found else next(iter(found))
+    if others:
+        shown = listing(map(str, others), limit=5)
+        note(
+            "files_left_out",
+            f"Of {folder} the Parquet files are read. Left out: {shown}.",
+        )
+    return kind, found[kind]
 
 
-def _kind_in_folder(path: Path, folder: Path) -> str | None:
-    is_in_class = path.parent != folder
-    suffix = path.suffix.lower()
+def _marked(names: Sequence[PurePath]) -> str | None:
+    """The library whose files tell that it wrote the folder."""
+    places: dict[str, set[PurePath]] = {}
+    for name in names:
+        places.setdefault(name.name, set()).add(name.parent)
+    infos, top = places.get("dataset_info.json", set()), PurePath(".")
+    states = infos & places.get("state.json", set())
+    if top in states or top in places.get("dataset_dict.json", set()):
+        return "huggingface"
+    return "tfds" if infos & places.get("features.json", set()) else None
+
+
+def _kind_in_folder(name: PurePath) -> str | None:
+    is_in_class = len(name.parts) > 1
+    suffix = name.suffix.lower()
     if suffix in IMAGES:
         return "image_folder" if is_in_class else None
     if suffix == ".txt" and is_in_class:
         return "text_folder"
     try:
-        return kind_by_ending(path)
+        kind = kind_by_ending(name)
     except SourceError:
         return None
+    return None if kind == "sql" else kind
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir()]
-
-
-def _inside(folder: Path, *, limit: int = _MOST_LOOKED_AT) -> Iterable[Path]:
-    """Files of a folder, sorted; names that begin with _ or . are not data."""
-    count = 0
+def _inside(folder: Path) -> Iterator[str]:
+    """Relative names of the files below a folder, sorted, without those of tools."""
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if _is_data(name))
         for name in sorted(filter(_is_data, names)):
-            yield Path(place) / name
-            count += 1
-            if count == limit:
-                return
+            yield os.path.relpath(os.path.join(place, name), folder)
 
 
 def _is_data(name: str) -> bool:
-    return not name.startswith(("_", "."))
+    """`_SUCCESS` and `.part-0.crc` are not; `_key=1` is a partition."""
+    return not name.startswith(("_", ".")) or "=" in name
 
 
-def _named_files(data: Any) -> list[Path]:
-    if not is_files(data):
-        raise SourceError(f"Expected a path or paths, got {type(data).__name__}.")
-    entries = [data] if isinstance(data, str | os.PathLike) else list(data)
-    paths = [path for entry in entries for path in _expand(os.fspath(entry))]
-    if not paths:
-        raise SourceError("No data file is named.")
-    return list(dict.fromkeys(paths))
+# --- one entry --------------------------------------------------------------------
 
 
 def _expand(text: str) -> list[Path]:
+    """The files that a path, a glob, a folder or a remote address names."""
     if is_remote(text):
-        return local_copies(text)
+        return _remote_files(text)
     path = Path(text).expanduser()
+    if path.is_dir():
+        return _of_folder(path)[1]
     if glob.has_magic(text) and not path.exists():
-        found = sorted(glob.glob(str(path), recursive=True))
-        paths = [Path(n) for n in found if Path(n).is_file() and _is_data(Path(n).name)]
-        if not paths:
-            raise SourceError(f"No file matches '{text}'.")
-    elif path.is_dir():
-        paths = _of_one_kind(path)
-    else:
-        paths = [path]
+        return _matching(text, path)
+    _check_file(path)
+    return [path]
+
+
+def _matching(text: str, pattern: Path) -> list[Path]:
+    found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    is_wanted = not _is_data(pattern.name)  # they were asked for
+    paths = [p for p in found if p.is_file() and (is_wanted or _is_data(p.name))]
+    if not paths and found:  # folders of partitions, as in data/year=20*
+        paths = [path for one in found for path in _expand(str(one))]
+    if not paths:
+        raise SourceError(f"No file matches '{text}'.")
     for path in paths:
         _check_file(path)
     return paths
-
-
-def _of_one_kind(folder: Path) -> list[Path]:
-    """The files of a folder that the source reads which suits it."""
-    kind = _kind_of_folder(folder)
-
-    def suits(path: Path) -> bool:
-        return _kind_in_folder(path, folder) == kind
-
-    inside: Callable[[], Iterable[Path]] = lambda: _inside(folder, limit=10**7)  # noqa: E731
-    return [path for path in inside() if suits(path)]
 
 
 def _check_file(path: Path) -> None:
@@ -249,3 +291,41 @@ def _check_file(path: Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise SourceError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _remote_kinds(address: str) -> dict[str, str]:
+    shown = hide_password(address)
+    path = PurePath(address.partition("?")[0].partition("::")[0])
+    if "*" not in address:
+        try:
+            return {kind_by_ending(path, shown=shown): shown}
+        except SourceError:
+            found = find_remote(address)
+            if not found.root:
+                raise
+            return {_in_remote_folder(found)[0]: shown}
+    names = _remote_names(find_remote(address))
+    return {kind_by_ending(PurePath(name)): name for name in names}
+
+
+def _remote_files(address: str) -> list[Path]:
+    found = find_remote(address)
+    names = _in_remote_folder(found)[1] if found.root else _remote_names(found)
+    return copies(found, names)
+
+
+def _remote_names(found: Found) -> list[str]:
+    """What a remote address names, without the files of tools."""
+    if len(found.sizes) == 1 and "*" not in found.shown:
+        return list(found.sizes)
+    names = [name for name in found.sizes if _is_data(PurePath(name).name)]
+    if not names:
+        raise SourceError(f"No file matches '{found.shown}'.")
+    return names
+
+
+def _in_remote_folder(found: Found) -> tuple[str, list[str]]:
+    names = [PurePath(os.path.relpath(name, found.root)) for name in found.sizes]
+    data = [name for name in names if all(map(_is_data, name.parts))]
+    kind, chosen = _choose(data, found.shown)
+    return kind, [f"{found.root}/{name.as_posix()}" for name in chosen]

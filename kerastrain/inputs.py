@@ -204,6 +204,6 @@ def described(config: RunConfig, fits: list[Parts]) -> dict[str, Any]:
         "kind": {"part": "column"}.get(kind, kind),
         "column": column,
         "gap": config.split.gap,
-        "dropped": fits[0].num_dropped,
+        "dropped": fits[-1].num_dropped,
         "hash": fits[0].hash,
     }

@@ -2,13 +2,17 @@
 
 import os
 import re
+from typing import Any
 
 from kerastrain.errors import ConfigError
 
-__all__ = ["HIDDEN", "expand", "has_password", "hide_password"]
+__all__ = ["HIDDEN", "expand", "has_password", "hide_password", "hide_passwords"]
 
 HIDDEN = "***"
-_USER = re.compile(r"(?<=://)([^\s:/@'\"]*):((?:[^\s@'\"/]|/(?=[^\s'\"]*@))+)@")
+# To the last "@" of what is no white space: a password may hold one, and a quote too.
+_USER = re.compile(r"(?<=://)([^\s:/@]*):(\S+)@")
+_ADDRESS = re.compile(r"[\w+.-]+://[^\s/@]*:[^/]*@[^\s@]*\Z")
+_WHOLE = re.compile(r"(?<=://)([^\s:/@]*):(.+)@")
 _WORDS = (
     "password|passwd|pwd|token|secret|api_?key|access_?key(?:_?id)?|key|sig|signature|"
     "credential|sas|auth"
@@ -29,8 +33,21 @@ def hide_password(text: str) -> str:
     """
     if "://" not in text:
         return text
+    if _ADDRESS.match(text):  # all of it is one address, and may hold spaces
+        text = _WHOLE.sub(lambda m: f"{m[1]}:{_hidden(m[2])}@", text, count=1)
     text = _USER.sub(lambda m: f"{m[1]}:{_hidden(m[2])}@", text)
     return _QUERY.sub(lambda m: f"{m[1]}={_hidden(m[2])}", text)
+
+
+def hide_passwords(value: Any) -> Any:
+    """The same of every text in nested lists and mappings."""
+    if isinstance(value, str):
+        return hide_password(value)
+    if isinstance(value, dict):
+        return {key: hide_passwords(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_passwords(item) for item in value]
+    return value
 
 
 def has_password(text: str) -> bool:

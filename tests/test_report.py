@@ -422,9 +422,10 @@ def test_each_fold_and_the_refit_have_a_learning_curve(tmp_path):
     page = read(folder)
     traces = figure_named(page, "Loss")["data"]
     *lines, best = traces
-    assert len(lines) == 2 * 6
+    assert len(lines) == 6 + 5  # the refit has no rows that it is not trained on
     shown = [trace["name"] for trace in lines if trace["showlegend"]]
     assert shown == ["train", "validation"]
+    assert [trace["line"]["dash"] for trace in lines].count("dash") == 1
     assert "Dashed: trained again on all rows." in page.text
     assert best["x"] == [4, 5, 6, 7, 8]
     assert "trained again on all rows, for 6 epochs, the median" in page.text

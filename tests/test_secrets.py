@@ -17,6 +17,9 @@ HIDDEN = [
     ("https://h/x?X-Amz-Signature=abc", "https://h/x?X-Amz-Signature=***"),
     ("az://c/f?sas=abc;key=q", "az://c/f?sas=***;key=***"),
     ("postgresql://:pw@host/db", "postgresql://:***@host/db"),
+    ("postgresql://u:pa'ss\"1@host/d", "postgresql://u:***@host/d"),
+    ("postgresql://u:p@ss@host/d", "postgresql://u:***@host/d"),
+    ("postgresql://u:pa ss@host/d", "postgresql://u:***@host/d"),
 ]
 
 
@@ -59,7 +62,7 @@ def test_a_password_that_was_not_saved_has_to_be_put_back():
 def test_nothing_that_is_saved_holds_the_password(tmp_path):
     address = "postgresql://me:hunter2@host/db?table=t"
     with recording(tmp_path / "events.jsonl", lambda _: None):
-        note("x", f"read {address}")
+        note("x", f"read {address}", where=[address], more={"at": address})
     config = RunConfig(data=address, target="y", test=[address]).dumps()
     surroundings = json.dumps(describe(0, {}, ["kerastrain", "train", address]))
     for text in (config, surroundings, (tmp_path / "events.jsonl").read_text()):

@@ -27,7 +27,7 @@ from kerastrain.config.training import (
 )
 from kerastrain.errors import unknown
 from kerastrain.optimizers import OPTIMIZERS
-from kerastrain.secrets import hide_password
+from kerastrain.secrets import hide_passwords
 
 __all__ = [
     "OPTIMIZERS",
@@ -110,7 +110,7 @@ class RunConfig(Part):
 
         Passwords in addresses are not in it; see `kerastrain.secrets`.
         """
-        return hide_password(yaml_text(self.model_dump(mode="json")))
+        return yaml_text(hide_passwords(self.model_dump(mode="json")))
 
     def checked(self) -> Self:
         """With the options of every named part checked against its table."""

@@ -109,7 +109,7 @@ def _fold_chart(
     if watched.startswith("val_"):
         traces += _best_epochs(files, folds, watched)
         said += " A line is a fold, its dot the best epoch, which was kept."
-    if 0 in folds:
+    if any(trace.get("line", {}).get("dash") == "dash" for trace in traces):
         said += " Dashed: trained again on all rows."
     is_named = any(trace["showlegend"] for trace in traces)
     return title, said, figure(traces, "Epoch", "", showlegend=is_named)
@@ -122,7 +122,9 @@ def _fold_lines(
     traces: list[Figure] = []
     for fold, rows in folds.items():
         values = _values(rows, column)
-        if all(value is None for value in values):
+        # All rows are train rows of the refit: what its validation rows say is no test.
+        is_seen = not fold and column.startswith("val_")
+        if is_seen or all(value is None for value in values):
             continue
         where, style = f"fold {fold}", {"width": 1.2, "dash": "solid"}
         if not fold:

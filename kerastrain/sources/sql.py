@@ -1,6 +1,7 @@
 """Tables and queries of data bases."""
 
 import contextlib
+import copy
 import hashlib
 import shutil
 import tempfile
@@ -25,8 +26,6 @@ from kerastrain.sqlrows import arrow_schema, batches
 __all__ = ["SqlSource"]
 
 FETCH_ROWS = 20_000
-_FILES = {".duckdb": "duckdb", ".db": "sqlite", ".sqlite": "sqlite"}
-_FILES |= {".sqlite3": "sqlite"}
 _HINTS = {
     "postgresql": "psycopg[binary]",
     "mysql": "pymysql",
@@ -38,6 +37,12 @@ _HINTS = {
 }
 
 
+_READ_AS = dict.fromkeys(("decimal", "hugeint", "uhugeint"), "DOUBLE")
+_READ_AS |= dict.fromkeys(
+    ("enum", "uuid", "interval", "time", "struct", "map", "list", "array", "json"),
+    "VARCHAR",
+)
+_READ_AS |= {"timestamp with time zone": "TIMESTAMP"}
 _REFUSALS = (sqlalchemy.exc.SQLAlchemyError, duckdb.Error, pa.ArrowException)
 
 
@@ -66,16 +71,18 @@ class SqlSource(Source):
         self._address, in_address = _parsed(_single(data))
         self.name = hide_password(self._address)
         self._engine = _engine(self._address)
-        self._folder = tempfile.mkdtemp(prefix="kerastrain-sql-")
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._connection = connect()
+        self._folder = tempfile.gettempdir()
         if query and (table or in_address):
             raise ConfigError("source: a query and a table are named; give one.")
-        self._chosen = query or f"SELECT * FROM {self._table(table or in_address)}"
+        chosen = query or f"SELECT * FROM {self._table(table or in_address)}"
+        self._query = chosen.strip().rstrip(";")
         self._open()
 
     def _open(self) -> None:
         """Ask the data base what the query gives, without reading it."""
+        self._folder = tempfile.mkdtemp(prefix="kerastrain-sql-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._file: Path | None = None
         self._digest = ""
         self.num_rows = None
@@ -88,11 +95,11 @@ class SqlSource(Source):
             return self
         names = self.checked_columns(list(columns) or None)
         shown = ", ".join(self._engine.quoted(name) for name in names)
-        inner = self._chosen.strip().rstrip(";")
         condition = f" WHERE ({where}\n)" if where else ""
-        self._chosen = f"SELECT {shown} FROM ({inner}\n) AS t{condition}"
-        self._open()
-        return self
+        chosen = copy.copy(self)
+        chosen._query = f"SELECT {shown} FROM ({self._query}\n) AS t{condition}"
+        chosen._open()
+        return chosen
 
     def scan(
         self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
@@ -100,7 +107,8 @@ class SqlSource(Source):
         names = self.checked_columns(columns)
         shown = ", ".join(quoted(name, '"') for name in names)
         query = f"SELECT {shown} FROM {self._stored()}"
-        return stream(self._connection, query, batch_rows, self.name)
+        # Not handed on: the file of the result lives as long as this source.
+        yield from stream(self._connection, query, batch_rows, self.name)
 
     def relation(
         self, connection: duckdb.DuckDBPyConnection
@@ -112,13 +120,13 @@ class SqlSource(Source):
         return {
             "kind": "sql",
             "address": self.name,
-            "query": hide_password(self._chosen),
+            "query": hide_password(self._query),
             "rows": self.num_rows,
             "sha256": self._digest,
         }
 
     def _described(self) -> pa.Schema:
-        return self._engine.schema(self._chosen)
+        return self._engine.schema(self._query)
 
     def _table(self, name: str | None) -> str:
         """The table's name as SQL; the only one where none is named."""
@@ -146,7 +154,7 @@ class SqlSource(Source):
             path = Path(self._folder) / "rows.parquet"
             digest, num_rows = hashlib.sha256(), 0
             with self._asking(), pq.ParquetWriter(path, self.schema) as writer:
-                for batch in self._engine.batches(self._chosen, self.schema):
+                for batch in self._engine.batches(self._query, self.schema):
                     writer.write_batch(batch)
                     num_rows += batch.num_rows
                     for column in batch.columns:
@@ -173,13 +181,14 @@ class SqlSource(Source):
             ) from None
         except OSError as error:
             raise SourceError(
-                f"No room in {self._folder} for the rows of {self.name}: "
-                f"{error.strerror}. Set TMPDIR to another disk."
+                f"Cannot keep the rows of {self.name} in {self._folder}: "
+                f"{error.strerror or error}. Free some space, or set TMPDIR to another "
+                "disk."
             ) from None
 
     def _secret(self) -> str:
         with contextlib.suppress(Exception):
-            return sqlalchemy.make_url(expand(self._address)).password or "\0"
+            return _expanded(sqlalchemy.make_url(self._address)).password or "\0"
         return "\0"
 
 
@@ -191,7 +200,7 @@ class _Alchemy:
 
     def __init__(self, address: str):
         try:
-            url = sqlalchemy.make_url(_with_driver(expand(address)))
+            url = _expanded(sqlalchemy.make_url(_with_driver(address)))
             # Without a pool: a connection is closed when its pass ends.
             self._engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
         except ModuleNotFoundError as error:
@@ -239,7 +248,7 @@ class _DuckDb:
 
     def __init__(self, path: str):
         try:
-            self._connection = duckdb.connect(path, read_only=True)
+            self._connection = connect(path, access_mode="READ_ONLY")
         except duckdb.Error as error:
             raise unreadable(path, error) from None
 
@@ -250,17 +259,35 @@ class _DuckDb:
         return quoted(name, '"')
 
     def schema(self, query: str) -> pa.Schema:
-        empty = self._connection.sql(f"SELECT * FROM ({query}\n) LIMIT 0")
-        return empty.to_arrow_table().schema
+        return self._plain(query, limit=" LIMIT 0").to_arrow_table().schema
 
     def batches(self, query: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        yield from self._connection.sql(query).to_arrow_reader(FETCH_ROWS)
+        yield from self._plain(query).to_arrow_reader(FETCH_ROWS)
+
+    def _plain(self, query: str, limit: str = "") -> duckdb.DuckDBPyRelation:
+        """In the types that the profile knows; what is nested is text."""
+        relation = self._connection.sql(f"SELECT * FROM ({query}\n){limit}")
+        shown = []
+        for name, kind in zip(relation.columns, relation.types, strict=True):
+            column, read_as = quoted(name, '"'), _READ_AS.get(kind.id)
+            cast = f"CAST({column} AS {read_as}) AS {column}" if read_as else column
+            shown.append(cast)
+        return relation.project(", ".join(shown))
 
 
 def _engine(address: str) -> Any:
     if address.startswith("duckdb://"):
         return _DuckDb(expand(address).removeprefix("duckdb://").removeprefix("/"))
     return _Alchemy(address)
+
+
+def _expanded(url: sqlalchemy.URL) -> sqlalchemy.URL:
+    """With the values of variables, which may hold any character as they are."""
+    parts = {name: getattr(url, name) for name in ("username", "password", "host")}
+    parts["database"] = url.database
+    expand(url.render_as_string(hide_password=False))  # its errors name the address
+    known: Any = {name: expand(value) for name, value in parts.items() if value}
+    return url.set(**known)
 
 
 def _with_driver(address: str) -> str:
@@ -284,13 +311,15 @@ def _parsed(text: str) -> tuple[str, str | None]:
     if "://" not in text:
         if not path.is_file():
             raise SourceError(f"There is no file {path}.")
-        kind = _FILES.get(path.suffix.lower(), "sqlite")
+        with path.open("rb") as file:
+            is_duckdb = file.read(12)[8:] == b"DUCK"
+        kind = "duckdb" if is_duckdb else "sqlite"
         text = f"{kind}:///{path}" + text[len(text.partition("?")[0]) :]
     base, _, options = text.partition("?")
     if base.startswith("sqlite:///") and base != "sqlite:///":
-        file = Path(expand(base).removeprefix("sqlite:///"))
-        if not file.is_file():  # SQLite would make an empty one
-            raise SourceError(f"There is no file {file}.")
+        place = Path(expand(base).removeprefix("sqlite:///"))
+        if not place.is_file():  # SQLite would make an empty one
+            raise SourceError(f"There is no file {place}.")
     pairs = parse_qsl(options, keep_blank_values=True)
     table = next((value for name, value in pairs if name == "table"), None)
     others = [(name, value) for name, value in pairs if name != "table"]

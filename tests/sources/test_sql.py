@@ -168,6 +168,25 @@ def test_a_password_is_never_told(server, tmp_path):
     assert PASSWORD not in str(source.fingerprint()) + source.name
 
 
+def test_a_password_of_any_characters_may_stand_in_the_environment(
+    server, monkeypatch
+):
+    odd = "p@s/s#%41 '\\":"
+    with psycopg.connect(server) as connection:
+        connection.execute("DROP ROLE IF EXISTS odd")
+        literal = psycopg.sql.Literal(odd)
+        connection.execute(
+            psycopg.sql.SQL("CREATE ROLE odd LOGIN SUPERUSER PASSWORD {}").format(
+                literal
+            )
+        )
+    monkeypatch.setenv("DB_PASSWORD", odd)
+    place = server.rpartition("@")[2]
+    source = open_source(f"postgresql://odd:${{DB_PASSWORD}}@{place}?table=people")
+    assert len(rows_of(source)) == 3
+    assert "${DB_PASSWORD}" in source.name
+
+
 # --- SQLite and DuckDB --------------------------------------------------------------
 
 
@@ -207,6 +226,30 @@ def test_rows_that_change_between_passes_do_not_change_the_table(sqlite):
     connection.commit()
     connection.close()
     assert rows_of(source) == before
+
+
+def test_a_choice_of_rows_leaves_the_source_as_it_was(sqlite):
+    source = open_source(sqlite)
+    few = open_source(source, where="id > 1", select=["id"])
+    assert [row["id"] for row in rows_of(few)] == [2, 3]
+    assert len(rows_of(source)) == 3
+    assert len(source.schema.names) == 6
+    assert [b.num_rows for b in open_source(sqlite).scan()] == [3]  # of no variable
+
+
+def test_types_of_duckdb_are_made_plain(tmp_path):
+    path = tmp_path / "odd.db"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            "CREATE TABLE t AS SELECT 1.25::DECIMAL(9,2) AS d, 7::HUGEINT AS h, "
+            "[1, 2] AS l, INTERVAL 1 DAY AS i, \'a\'::ENUM(\'a\', \'b\') AS e"
+        )
+    source = open_source(
+        path, SourceConfig(name="auto", query="select d, h, l, i, e from t;")
+    )
+    assert rows_of(source) == [
+        {"d": 1.25, "h": 7.0, "l": "[1, 2]", "i": "1 day", "e": "a"}
+    ]
 
 
 def test_a_file_of_duckdb_is_read(tmp_path):
