@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -10,15 +10,18 @@ import pyarrow as pa
 
 from kerastrain.config import SourceConfig
 from kerastrain.errors import ConfigError, SourceError, listing
-from kerastrain.files import kind_of
+from kerastrain.files import is_files, kind_of
 from kerastrain.memory import connect
 from kerastrain.schema import no_such_column
+from kerastrain.selection import Condition, quoted
 from kerastrain.sources import SOURCES
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "quoted", "source_of_new_data"]
 
-_COMPARED_AS = ("DOUBLE", "TIMESTAMP")
 MAX_COLUMNS = 20_000  # as a model, each is an input of its own
+MOST_TO_CHOOSE_FROM = 200_000  # even to name them all takes seconds beyond it
+# Options that say which rows are read; the others say how they are written.
+_OF_ROWS = ("query", "table", "split", "revision", "sheet")
 
 
 class Source(ABC):
@@ -66,8 +69,9 @@ class Source(ABC):
     def checked_columns(self, columns: Sequence[str] | None) -> list[str]:
         """`columns`, or all of them; SchemaError for one that the source lacks."""
         names = list(self.schema.names)
+        known = set(names)
         for name in columns or ():
-            if name not in names:
+            if name not in known:
                 raise no_such_column(name, names, where=self.name)
         return names if columns is None else list(columns)
 
@@ -75,34 +79,38 @@ class Source(ABC):
 class Selected(Source):
     """Rows of a source that fulfil a condition, and some of its columns.
 
-    Both go down into DuckDB's own readers, and into its scans of Arrow tables. A
-    column of texts that the condition names is compared as a number where all present
-    values read so, or as a time; what `scan` gives are the texts.
+    Both go down into DuckDB's own readers and into its scans of Arrow tables; other
+    sources are asked for the columns that are needed.
     """
 
     def __init__(self, source: Source, where: str | None, columns: Sequence[str]):
         self.source = source
-        self.where = where
-        names = source.checked_columns(list(columns) or None)
+        self._columns = list(dict.fromkeys(columns))
+        names = source.checked_columns(self._columns or None)
         self.name = source.name
         self.num_rows = source.num_rows if where is None else None
         self.schema = pa.schema([source.schema.field(name) for name in names])
         self._connection = connect()
-        self._types = self._compared_as() if where else {}
-        if where:
-            self._check()
+        self._condition: Condition | None = None
+        if where is not None:
+            self._condition = Condition(where, source.schema, source.name)
+            self._settle(self._condition)
 
     def scan(
         self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
     ) -> Iterator[pa.RecordBatch]:
         names = self.checked_columns(columns)
-        if self.where is None:
+        if self._condition is None:
             yield from self.source.scan(names, batch_rows=batch_rows)
             return
+        schema = pa.schema([self.schema.field(name) for name in names])
         with self._connection.cursor() as cursor:
-            relation = self._rows(cursor, names)
             try:
-                yield from relation.to_arrow_reader(batch_rows)
+                rows = self._rows(cursor, names)
+                for batch in rows.to_arrow_reader(batch_rows):
+                    yield batch if batch.schema == schema else batch.cast(schema)
+            except duckdb.ConversionException as error:
+                raise self._condition.refusal(error) from error
             except (duckdb.Error, pa.ArrowException) as error:
                 raise unreadable(self.name, error) from error
 
@@ -112,72 +120,45 @@ class Selected(Source):
         return self._rows(connection, self.schema.names)
 
     def fingerprint(self) -> dict[str, Any]:
-        chosen = {"where": self.where, "columns": list(self.schema.names)}
-        return self.source.fingerprint() | chosen
+        found = dict(self.source.fingerprint())
+        if self._condition is not None:
+            found["where"] = self._condition.text
+        return found | ({"columns": self._columns} if self._columns else {})
+
+    def selected(self, where: str | None, columns: Sequence[str] = ()) -> Source:
+        self.checked_columns(columns)
+        if self._condition is not None and where is not None:
+            where = f"({self._condition.text}\n) AND ({where}\n)"
+        elif self._condition is not None:
+            where = self._condition.text
+        return Selected(self.source, where, columns or self._columns)
+
+    def _settle(self, condition: Condition) -> None:
+        if not condition.texts:
+            condition.settle(None)
+            return
+        with self._connection.cursor() as cursor:
+            condition.settle(self._table(cursor, condition.texts))
 
     def _rows(
         self, connection: duckdb.DuckDBPyConnection, names: Sequence[str]
     ) -> duckdb.DuckDBPyRelation:
-        relation = self.source.relation(connection)
-        if self.where is None:
-            return relation.project(", ".join(quoted(name, '"') for name in names))
-        inner = [
-            *(f"{quoted(name, chr(34))} AS r{i}" for i, name in enumerate(names)),
-            *(self._typed(name) for name in self._named()),
-        ]
-        kept = ", ".join(f"r{i} AS {quoted(n, chr(34))}" for i, n in enumerate(names))
-        typed = relation.project(", ".join(inner))
-        return typed.filter(f"({self.where}\n)").project(kept)
+        if self._condition is None:
+            table = self._table(connection, names)
+            return table.project(", ".join(quoted(name, '"') for name in names))
+        needed = dict.fromkeys([*names, *self._condition.columns])
+        return self._condition.rows(self._table(connection, [*needed]), names)
 
-    def _typed(self, name: str) -> str:
-        column = quoted(name, '"')
-        kind = self._types.get(name)
-        if kind is None:
-            return column
-        # A bare cast would be pushed into DuckDB's CSV reader, and fail there.
-        return f"TRY_CAST(trim({column}) AS {kind}) AS {column}"
-
-    def _named(self) -> list[str]:
-        """Columns whose name stands in the condition."""
-        text = (self.where or "").lower()
-        return [name for name in self.source.schema.names if name.lower() in text]
-
-    def _compared_as(self) -> dict[str, str]:
-        """DOUBLE or TIMESTAMP for each column of texts that all read so."""
-        texts = [
-            name
-            for name in self._named()
-            if pa.types.is_string(self.source.schema.field(name).type)
-        ]
-        if not texts:
-            return {}
-        counts = []
-        for name in texts:
-            cell = f"nullif(trim({quoted(name, chr(34))}), '')"
-            counts.append(f"count({cell})")
-            counts += [f"count(TRY_CAST({cell} AS {kind}))" for kind in _COMPARED_AS]
-        with self._connection.cursor() as cursor:
-            relation = self.source.relation(cursor)
-            found = relation.aggregate(", ".join(counts)).fetchall()[0]
-        types = {}
-        for i, name in enumerate(texts):
-            total, *read = found[3 * i : 3 * i + 3]
-            fitting = [k for k, n in zip(_COMPARED_AS, read, strict=True) if n == total]
-            if total and fitting:
-                types[name] = fitting[0]
-        return types
-
-    def _check(self) -> None:
-        """SourceError when the condition is none."""
-        try:
-            with self._connection.cursor() as cursor:
-                self._rows(cursor, self.schema.names[:1]).limit(0).fetchall()
-        except duckdb.Error as error:
-            names = listing(self.source.schema.names, limit=20)
-            text = str(error).strip().partition("\n")[0].rstrip(".!")
-            raise SourceError(
-                f"--where {self.where}: {text}. Columns of {self.name}: {names}."
-            ) from None
+    def _table(
+        self, connection: duckdb.DuckDBPyConnection, needed: Sequence[str]
+    ) -> duckdb.DuckDBPyRelation:
+        """The source inside DuckDB; where Python reads it, only what is needed."""
+        source = self.source
+        if type(source).relation is not Source.relation:
+            return source.relation(connection)
+        schema = pa.schema([source.schema.field(name) for name in needed])
+        reader = pa.RecordBatchReader.from_batches(schema, source.scan(needed))
+        return connection.from_arrow(reader)
 
 
 def open_source(
@@ -207,7 +188,9 @@ def open_source(
         ConfigError: the source has no such option, or is not trusted.
     """
     if isinstance(data, Source):
-        return data.selected(where, select)
+        return _not_too_wide(data.selected(where, select))
+    if is_files(data) and not isinstance(data, str) and len(data) == 1:
+        data = data[0]  # one address, as the command line gives it
     config = config or SourceConfig()
     name = kind_of(data) if config.name == "auto" else config.name
     if not trusted and name not in SOURCES:
@@ -217,7 +200,27 @@ def open_source(
         )
     options = SOURCES.check(name, config.options, path="source")
     source: Source = SOURCES.load(name)(data, max_bad_rows, **options)
-    return source.selected(where, select)
+    return _not_too_wide(source.selected(where, select))
+
+
+def source_of_new_data(
+    config: SourceConfig, data: Any, given: Mapping[str, Any]
+) -> SourceConfig:
+    """How new data are read by a run: as its own where they are of the same kind.
+
+    What chose the rows of the run, such as a query, chooses none of the new ones.
+
+    Args:
+        config: of the run.
+        given: options for the new data, which may have a `name`.
+    """
+    options, given = dict(config.options), dict(given)
+    name = given.pop("name", None) or config.name
+    if name == "auto" or (name in SOURCES and not is_files(data)):
+        name = kind_of(data) if not isinstance(data, Source) else "auto"
+    known = SOURCES.options(name) if name in SOURCES else {}
+    kept = {k: v for k, v in options.items() if k in known and k not in _OF_ROWS}
+    return SourceConfig(name=name, **(kept | given))
 
 
 def check_names(names: Sequence[str], where: str) -> None:
@@ -227,12 +230,8 @@ def check_names(names: Sequence[str], where: str) -> None:
     """
     if not names:
         raise SourceError(f"{where} has no columns.")
-    if len(names) > MAX_COLUMNS:
-        raise SourceError(
-            f"{where} has {len(names):,} columns or more; {MAX_COLUMNS:,} can be read, "
-            "since each becomes an input of the model. Choose columns, or turn the "
-            "table if its rows and columns are swapped."
-        )
+    if len(names) > MOST_TO_CHOOSE_FROM:
+        raise _too_wide(where, len(names))
     count = Counter(name.lower() for name in names)
     twice = [name for name in names if count[name.lower()] > 1]
     if twice:
@@ -244,9 +243,20 @@ def check_names(names: Sequence[str], where: str) -> None:
         )
 
 
-def quoted(text: str, mark: str = "'") -> str:
-    """`text` as a literal of SQL, or with `mark='"'` as a name."""
-    return mark + text.replace(mark, mark * 2) + mark
+def _not_too_wide(source: Source) -> Source:
+    if len(source.schema) > MAX_COLUMNS:
+        raise _too_wide(source.name, len(source.schema))
+    return source
+
+
+def _too_wide(where: str, num_columns: int) -> SourceError:
+    choose = "Choose columns (--columns a,b; in Python select), or turn"
+    return SourceError(
+        f"{where} has {num_columns:,} columns or more; {MAX_COLUMNS:,} can be read, "
+        "since each becomes an input of the model. "
+        f"{choose if num_columns <= MOST_TO_CHOOSE_FROM else 'Turn'} the table if its "
+        "rows and columns are swapped."
+    )
 
 
 def stream(

@@ -41,7 +41,7 @@ def arrow_schema(connection: Any, query: str, *, is_dynamic: bool) -> pa.Schema:
     names = list(result.keys())
     found = [set[pa.DataType]() for _ in names]
     num_rows = 0
-    for rows in result.partitions():
+    for rows in result.partitions(10_000):
         for kinds, values in zip(found, zip(*rows, strict=True), strict=True):
             kinds |= {_kind(kind) for kind in set(map(type, values))}
         num_rows += len(rows)

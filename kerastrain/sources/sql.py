@@ -240,7 +240,7 @@ class _Alchemy:
             result = connection.execution_options(**options).execute(
                 sqlalchemy.text(query.replace(":", r"\:"))
             )
-            yield from batches(result.partitions(), schema)
+            yield from batches(result.partitions(FETCH_ROWS), schema)
 
 
 class _DuckDb:
