@@ -7,11 +7,9 @@ import numpy as np
 
 from kerastrain.parts import TEST, TRAIN, VALIDATION
 
-__all__ = ["by_content", "fold_by_content", "mix64", "whole_groups"]
+__all__ = ["by_content", "fold_by_content", "mix64"]
 
 _LEAST_DISTINCT = 30
-# Groups beyond so many are small beside the parts: they follow in one sweep.
-_MAX_GREEDY = 3_000
 
 
 def mix64(values: np.ndarray, seed: int) -> np.ndarray:
@@ -118,15 +116,16 @@ class _Groups:
         return _Groups.of(mix64(keys + self.occurrence(), 1), classes)
 
     def folds(self, num_folds: int) -> np.ndarray:
-        """Fold of each row, whole groups at a time, int8."""
-        folds = np.empty(len(self.sizes), np.int8)
+        """Fold of each row, whole groups at a time."""
+        kind = np.min_scalar_type(-num_folds)
+        folds = np.empty(len(self.sizes), kind)
         for number, groups in enumerate(self):
             sizes = self.sizes[groups]
             middles = np.cumsum(sizes) - sizes / 2
             # Classes begin at different folds: rare ones would all be in the first.
             places = (middles * num_folds / sizes.sum()).astype(int) + number
             folds[groups] = places % num_folds
-        found = np.empty(len(self.order), np.int8)
+        found = np.empty(len(self.order), kind)
         found[self.order] = np.repeat(folds, self.sizes)
         return found
 
@@ -194,64 +193,3 @@ def _fill(sizes: np.ndarray, test: int, validation: int) -> np.ndarray:
             chosen = free[[np.argmin(sizes[free])]]
         parts[chosen[: max(0, len(free) - num_kept)]] = part
     return parts
-
-
-def whole_groups(
-    counts: np.ndarray, keys: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
-    """Part of each group, so that parts come near their shares, in each class.
-
-    Large groups go first, each to the part that lacks most of its rows; what comes
-    after the first 3,000 is small, and fills the parts by its most frequent class.
-    Reference: the idea is that of scikit-learn's StratifiedGroupKFold. DIFFERS: parts
-    of any share; ties go by key, not by place.
-
-    Args:
-        counts: rows of each class in each group.
-        keys: uint64, different for each group; alike for any order of the rows.
-        shares: of the parts, with sum 1.
-
-    Shapes: `(groups, classes)`, `(groups,)`, `(parts,)` -> int8 `(groups,)`.
-    """
-    sizes = counts.sum(axis=1)
-    order = np.lexsort((keys, -sizes))
-    wanted = np.outer(shares, counts.sum(axis=0)).astype("float64")
-    left = wanted.copy()
-    scale = 1 / np.maximum(wanted, 1)
-    found = np.empty(len(sizes), np.int8)
-    for group in order[:_MAX_GREEDY]:
-        lacking = (np.maximum(left * scale, left * 1e-9) * counts[group]).sum(axis=1)
-        part = int(np.argmax(lacking * (shares > 0) - (shares == 0) * 1e18))
-        found[group] = part
-        left[part] -= counts[group]
-    rest = order[_MAX_GREEDY:]
-    if len(rest):
-        found[rest] = _swept(counts[rest], keys[rest], np.maximum(left, 0))
-    return _without_empty_parts(found, sizes, shares)
-
-
-def _swept(counts: np.ndarray, keys: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Parts of small groups, by what is left of each class."""
-    classes, found = counts.argmax(axis=1), np.zeros(len(counts), np.int8)
-    for number in np.unique(classes):
-        groups = np.flatnonzero(classes == number)
-        groups = groups[np.argsort(keys[groups])]
-        sizes = counts[groups].sum(axis=1)
-        ends = np.cumsum(left[:, number])
-        ends *= sizes.sum() / max(ends[-1], 1e-9)
-        middles = np.cumsum(sizes) - sizes / 2
-        places = np.searchsorted(ends, middles, side="right")
-        found[groups] = np.minimum(places, len(ends) - 1)
-    return found
-
-
-def _without_empty_parts(
-    found: np.ndarray, sizes: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
-    """With a group in each part that has a share: the smallest of the fullest part."""
-    for part in np.flatnonzero(shares > 0):
-        groups_of = np.bincount(found, minlength=len(shares))
-        if groups_of[part] == 0 and groups_of.max() > 1:
-            fullest = np.flatnonzero(found == groups_of.argmax())
-            found[fullest[sizes[fullest].argmin()]] = part
-    return found

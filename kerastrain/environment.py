@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from kerastrain.secrets import hide_password
+from kerastrain.secrets import hide_passwords
 
 __all__ = ["Stages", "describe", "free_memory_bytes", "resident_bytes"]
 
@@ -102,11 +102,9 @@ def describe(
     started = stages.started if stages else dt.datetime.now(dt.UTC)
     return {
         "started": started.isoformat(timespec="seconds"),
-        "command": hide_password(command)
-        if isinstance(command, str)
-        else [hide_password(word) for word in command],
+        "command": hide_passwords(command),
         "seed": seed,
-        "data": data_fingerprint,
+        "data": hide_passwords(data_fingerprint),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -3,45 +3,31 @@
 import glob
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from kerastrain.errors import SourceError, listing, suggest
 from kerastrain.events import note
+from kerastrain.kinds import (
+    DATABASES,
+    ENDINGS,
+    PREFIXES,
+    choose,
+    is_data,
+    kind_by_ending,
+    kind_in_memory,
+)
 from kerastrain.remote import Found, address_of, copies, find_remote, is_remote
 from kerastrain.secrets import hide_password
 
 __all__ = ["files_fingerprint", "files_name", "find_files", "kind_of", "with_rows"]
 
-ENDINGS = {
-    ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".txt": "csv", ".data": "csv",
-    ".parquet": "parquet", ".pq": "parquet",
-    ".json": "json", ".jsonl": "json", ".ndjson": "json",
-    ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
-    ".xlsx": "excel", ".xlsm": "excel", ".xls": "excel", ".xlsb": "excel",
-    ".ods": "excel",
-    ".npz": "npz",
-    ".tfrecord": "tfrecord", ".tfrecords": "tfrecord",
-    ".duckdb": "sql", ".db": "sql", ".sqlite": "sql", ".sqlite3": "sql",
-}  # fmt: skip
-COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
-_COMPRESSIBLE = ("csv", "json", "tfrecord")  # the others are packed inside
-IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-PREFIXES = {"tfds:": "tfds", "hf:": "huggingface"}
-DATABASES = frozenset(
-    ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle")
-    + ("duckdb", "snowflake", "bigquery", "redshift", "trino", "presto", "databricks")
-    + ("clickhouse", "cockroachdb", "db2", "hive", "teradatasql", "vertica")
-)
-_SHARD = re.compile(r"-\d+-of-\d+$")
-
 
 def kind_of(data: Any) -> str:
     """Name in `SOURCES` of what reads `data`."""
     if not is_files(data):
-        return _kind_in_memory(data)
+        return kind_in_memory(data)
     kinds: dict[str, str] = {}
     for entry in _entries(data):
         kinds = _kinds(entry) | kinds
@@ -78,7 +64,8 @@ def with_rows(paths: Sequence[Path], num_rows: Sequence[int]) -> list[Path]:
     kept = [path for path, count in zip(paths, num_rows, strict=True) if count]
     kept = kept or [*paths[:1]]
     if len(kept) < len(paths):
-        empty = [path.name for path in paths if path not in {*kept}]
+        with_some = set(kept)
+        empty = [path.name for path in paths if path not in with_some]
         shown = listing(empty, limit=10)
         note("empty_files", f"Files without rows are passed over: {shown}.")
     return kept
@@ -114,18 +101,6 @@ def _entries(data: Any) -> list[str]:
     return [os.fspath(entry).removeprefix("file://") for entry in entries]
 
 
-def _kind_in_memory(data: Any) -> str:
-    """By the names of the classes: nothing is imported for it."""
-    classes = [f"{c.__module__}.{c.__qualname__}" for c in type(data).__mro__]
-    if any(name.startswith("datasets.") for name in classes):
-        return "huggingface"  # before mappings: a DatasetDict is one
-    is_tensors = any(
-        name.startswith("tensorflow.") and name.endswith(".DatasetV2")
-        for name in classes
-    )
-    return "tf_dataset" if is_tensors else "frame"
-
-
 def _kinds(text: str) -> dict[str, str]:
     """Kinds of the files that one entry names, each with a file of it."""
     scheme, mark, _ = text.partition("://")
@@ -146,106 +121,22 @@ def _kinds(text: str) -> dict[str, str]:
     return {kind_by_ending(one): one.name for one in _expand(text)}
 
 
-def kind_by_ending(path: PurePath, *, shown: str = "") -> str:
-    """By the ending of the name, before that of a compression and of a shard."""
-    name = _SHARD.sub("", path.name.lower())
-    plain, dot, packing = name.rpartition(".")
-    is_packed = f"{dot}{packing}" in COMPRESSIONS
-    kind = ENDINGS.get(PurePath(plain if is_packed else name).suffix)
-    if kind is None or (is_packed and kind not in _COMPRESSIBLE):
-        hint = (
-            f"A compressed {kind} file is unpacked first"
-            if kind
-            else f"Known endings: {', '.join(ENDINGS)}. Or name the source: "
-            "--set source.name=csv"
-        )
-        raise SourceError(
-            f"Cannot tell by its ending what kind of file {shown or path} is. {hint}."
-        )
-    return kind
-
-
 # --- folders ----------------------------------------------------------------------
 
 
 def _of_folder(folder: Path) -> tuple[str, list[Path]]:
     """Kind and files of what a folder holds."""
     names = [Path(name) for name in _inside(folder)]
-    kind, chosen = _choose(names, str(folder))
+    kind, chosen = choose(names, str(folder))
     return kind, [folder / name for name in chosen]
-
-
-def _choose(names: Sequence[PurePath], folder: str) -> tuple[str, list[PurePath]]:
-    """Kind, and the files of it, among the names of the files below a folder."""
-    marked = _marked(names)
-    if marked is not None:
-        return marked, []
-    found: dict[str, list[PurePath]] = {}
-    for name in names:
-        kind = _kind_in_folder(name)
-        if kind is not None:
-            found.setdefault(kind, []).append(name)
-    if not found:
-        endings = sorted({name.suffix or "no ending" for name in names})
-        held = f"only files of {listing(endings, limit=8)}" if names else "no files"
-        raise SourceError(
-            f"The folder {folder} holds no data of a known kind: {held}. Name its "
-            f"files: '{folder}/*.csv'."
-        )
-    kind = "parquet" if "parquet" in found else next(iter(found))
-    others = [name for other, files in found.items() if other != kind for name in files]
-    if others and kind != "parquet":
-        shown = ", ".join(f"{len(files)} of {kind}" for kind, files in found.items())
-        raise SourceError(
-            f"The folder {folder} holds files of several kinds ({shown}). Name those "
-            f"of one: '{folder}/*{found[kind][0].suffix}'."
-        )
-    if others:
-        shown = listing(map(str, others), limit=5)
-        note(
-            "files_left_out",
-            f"Of {folder} the Parquet files are read. Left out: {shown}.",
-        )
-    return kind, found[kind]
-
-
-def _marked(names: Sequence[PurePath]) -> str | None:
-    """The library whose files tell that it wrote the folder."""
-    places: dict[str, set[PurePath]] = {}
-    for name in names:
-        places.setdefault(name.name, set()).add(name.parent)
-    infos, top = places.get("dataset_info.json", set()), PurePath(".")
-    states = infos & places.get("state.json", set())
-    if top in states or top in places.get("dataset_dict.json", set()):
-        return "huggingface"
-    return "tfds" if infos & places.get("features.json", set()) else None
-
-
-def _kind_in_folder(name: PurePath) -> str | None:
-    is_in_class = len(name.parts) > 1
-    suffix = name.suffix.lower()
-    if suffix in IMAGES:
-        return "image_folder" if is_in_class else None
-    if suffix == ".txt" and is_in_class:
-        return "text_folder"
-    try:
-        kind = kind_by_ending(name)
-    except SourceError:
-        return None
-    return None if kind == "sql" else kind
 
 
 def _inside(folder: Path) -> Iterator[str]:
     """Relative names of the files below a folder, sorted, without those of tools."""
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if _is_data(name))
-        for name in sorted(filter(_is_data, names)):
+        folders[:] = sorted(name for name in folders if is_data(name))
+        for name in sorted(filter(is_data, names)):
             yield os.path.relpath(os.path.join(place, name), folder)
-
-
-def _is_data(name: str) -> bool:
-    """`_SUCCESS` and `.part-0.crc` are not; `_key=1` is a partition."""
-    return not name.startswith(("_", ".")) or "=" in name
 
 
 # --- one entry --------------------------------------------------------------------
@@ -266,8 +157,8 @@ def _expand(text: str) -> list[Path]:
 
 def _matching(text: str, pattern: Path) -> list[Path]:
     found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
-    is_wanted = not _is_data(pattern.name)  # they were asked for
-    paths = [p for p in found if p.is_file() and (is_wanted or _is_data(p.name))]
+    is_wanted = not is_data(pattern.name)  # they were asked for
+    paths = [p for p in found if p.is_file() and (is_wanted or is_data(p.name))]
     if not paths and found:  # folders of partitions, as in data/year=20*
         paths = [path for one in found for path in _expand(str(one))]
     if not paths:
@@ -318,7 +209,7 @@ def _remote_names(found: Found) -> list[str]:
     """What a remote address names, without the files of tools."""
     if len(found.sizes) == 1 and "*" not in found.shown:
         return list(found.sizes)
-    names = [name for name in found.sizes if _is_data(PurePath(name).name)]
+    names = [name for name in found.sizes if is_data(PurePath(name).name)]
     if not names:
         raise SourceError(f"No file matches '{found.shown}'.")
     return names
@@ -326,6 +217,6 @@ def _remote_names(found: Found) -> list[str]:
 
 def _in_remote_folder(found: Found) -> tuple[str, list[str]]:
     names = [PurePath(os.path.relpath(name, found.root)) for name in found.sizes]
-    data = [name for name in names if all(map(_is_data, name.parts))]
-    kind, chosen = _choose(data, found.shown)
+    data = [name for name in names if all(map(is_data, name.parts))]
+    kind, chosen = choose(data, found.shown.rstrip("/"))
     return kind, [f"{found.root}/{name.as_posix()}" for name in chosen]

@@ -15,6 +15,7 @@ from kerastrain.prepare import Prepared, prepare
 from kerastrain.progress import Progress
 from kerastrain.runtime import Devices
 from kerastrain.schema import Schema, Target
+from kerastrain.secrets import hide_passwords
 from kerastrain.split import Parts
 from kerastrain.store import RunFolder
 from kerastrain.trackers import TRACKERS
@@ -92,7 +93,7 @@ class Job:
             return Checkpoints(place, best, whole, every=every, keep=keep)
 
         steps = -(-len(data.train) // int(config.fit.batch_size))
-        resolved = config.model_dump(mode="json")
+        resolved = hide_passwords(config.model_dump(mode="json"))
         trackers = [
             TRACKERS.load(part.name)(
                 folder.tensorboard / inside, resolved, steps, **part.options

@@ -5,14 +5,18 @@ when its epoch was chosen. What is reported is the mean over folds with its spre
 model that is kept was trained on more rows and is, if anything, a little better.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from kerastrain import evaluation
 from kerastrain.assessment import Tested, about, mean_and_spread, validated
+from kerastrain.curves import curves
 from kerastrain.ensemble import AverageLearner
 from kerastrain.evaluation import METRICS, Metric
 from kerastrain.events import note
@@ -106,26 +110,74 @@ def _metrics(job: Job, folds: Sequence[_Fold]) -> dict[str, Any]:
     if "test" in job.own:
         metrics["cross_validation"] = mean_and_spread([f.validation for f in folds])
         return metrics | Tested.averaged(tested).judged(target, seed)
-    once = Tested.pooled(tested[: len(folds) // split.repeats])
-    metrics |= once.judged(target, seed)
+    judged = [one.judged(target, seed) for one in tested]
+    num_once = len(folds) // split.repeats  # folds that share no test row
+    once = Tested.pooled(tested[:num_once])
     metrics["num_rows"] = metrics["num_rows"] | {"test": len(once.y)}
-    known = METRICS[target.task]
-    means = mean_and_spread([record["test"] for record in records])
-    metrics["test"] = {
-        name: cell | _around(cell["value"], metrics["test"][name], known[name])
-        for name, cell in means.items()
+    metrics["curves"] = curves(target.task, once.y, once.ours, target.labels, seed=seed)
+    return metrics | _combined(target.task, judged, num_once, once.description)
+
+
+def _combined(
+    task: str, judged: Sequence[dict[str, Any]], num_once: int, about_linear: str
+) -> dict[str, Any]:
+    """Means over folds; intervals from those of the folds, which share no test row.
+
+    Not the scores of all rows together: models of different folds put their numbers on
+    different scales, and an AUC over all would count that as errors.
+    """
+    once = judged[:num_once]
+    known, test = METRICS[task], mean_and_spread([_values(one) for one in judged])
+    for name, cell in list(test.items()):
+        half = _half_width([one["test"][name] for one in once])
+        test[name] = cell | _interval(cell["value"], half, known[name])
+    verdicts = [one["verdict"] for one in judged]
+    verdict = verdicts[0] | {
+        key: _mean([one[key] for one in verdicts])
+        for key in ("ours", "theirs", "difference")
     }
-    return metrics
+    half = _half_width([one["verdict"] for one in once])
+    verdict |= {"low": None, "high": None, "about": about_linear}
+    if verdict["difference"] is not None and half is not None:
+        gain = verdict["difference"]
+        share = NormalDist(gain, max(half / 1.96, 1e-12)).cdf(0)
+        verdict |= {"low": gain - half, "high": gain + half}
+        verdict["probability_better"] = 1 - share
+    verdict["sentence"] = evaluation.verdict(task, verdict, baseline="linear")
+    names = judged[0]["baselines"]
+    baselines = {
+        name: {
+            metric: _mean([one["baselines"][name][metric] for one in judged])
+            for metric in known
+        }
+        for name in names
+    }
+    return {"test": test, "verdict": verdict, "baselines": baselines}
 
 
-def _around(
-    value: float | None, pooled: dict[str, float | None], metric: Metric
+def _values(judged: dict[str, Any]) -> dict[str, float | None]:
+    return {name: cell["value"] for name, cell in judged["test"].items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _half_width(cells: Sequence[dict[str, Any]]) -> float | None:
+    """Of the interval of the mean of independent numbers with intervals."""
+    if any(cell["low"] is None or cell["high"] is None for cell in cells):
+        return None
+    halves = [(cell["high"] - cell["low"]) / 2 for cell in cells]
+    return math.sqrt(sum(half**2 for half in halves)) / len(halves)
+
+
+def _interval(
+    value: float | None, half: float | None, metric: Metric
 ) -> dict[str, float | None]:
-    """The bootstrap interval of all rows, around the mean over folds."""
-    middle, low, high = (pooled[key] for key in ("value", "low", "high"))
-    if value is None or middle is None or low is None or high is None:
+    if value is None or half is None:
         return {"low": None, "high": None}
-    low, high = value + low - middle, value + high - middle
+    low, high = value - half, value + half
     if metric.greater_is_better:
         return {"low": low, "high": min(high, metric.best)}
     return {"low": max(low, metric.best), "high": high}

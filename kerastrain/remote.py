@@ -149,7 +149,9 @@ def _sizes(found: dict[str, dict[str, Any]]) -> dict[str, int | None]:
 def _check_room(found: Found, names: Sequence[str]) -> None:
     """SourceError when the disk is too small for what is told of the sizes."""
     sizes = [found.sizes.get(name) for name in names]
-    needed = sum(size or _size(found.files, n) for n, size in zip(names, sizes, strict=True))
+    needed = sum(
+        size or _size(found.files, n) for n, size in zip(names, sizes, strict=True)
+    )
     free = shutil.disk_usage(_folder[0]).free
     if needed > free:
         raise SourceError(

@@ -29,6 +29,7 @@ from kerastrain.progress import Progress, make_progress
 from kerastrain.report import write_report
 from kerastrain.runtime import Devices, resolved_precision, runtime
 from kerastrain.schema import Schema
+from kerastrain.secrets import HIDDEN, hide_password
 from kerastrain.serving import Run
 from kerastrain.source import Source
 from kerastrain.store import RunFolder, write_json, write_text
@@ -194,7 +195,8 @@ def _single(job: Job, parts: Parts, gate: Gate) -> tuple[Learner, dict[str, Any]
 
 def _run_name(config: RunConfig) -> str:
     data = config.data[0] if isinstance(config.data, list) else config.data
-    plain = re.split("[?*]", data or "frame")[0].rstrip("/")
+    shown = hide_password(data or "frame").replace(HIDDEN, "")
+    plain = re.split("[?*]", shown)[0].rstrip("/")
     stem = Path(plain).name.rpartition(":")[2].partition(".")[0] or "data"
     return f"{stem}-{config.target}"
 

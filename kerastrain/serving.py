@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kerastrain.events import note, warn
 from kerastrain.ingest import ingest
 from kerastrain.parity import export_verified
 from kerastrain.schema import Column, Schema, Target, check_present, no_such_column
-from kerastrain.source import Source, open_source
+from kerastrain.source import Source, open_source, source_of_new_data
 from kerastrain.store import RunFolder, atomic, read_json
 
 __all__ = ["Run", "load"]
@@ -113,7 +113,14 @@ class Run:
             lambda columns: self.model(columns, training=False), input_signature=[spec]
         )
 
-    def predict(self, data: Any, *, max_bad_rows: float = 0.0) -> pd.DataFrame:
+    def predict(
+        self,
+        data: Any,
+        *,
+        max_bad_rows: float = 0.0,
+        where: str | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
         """`prediction`, and `probability_<label>` of each class, one row per row.
 
         Args:
@@ -121,9 +128,13 @@ class Run:
                 Columns are found by name; others than the model's are not looked at.
             max_bad_rows: largest share of malformed lines that get no prediction; by
                 default none, because predictions then no longer match the lines.
+            where: a condition in SQL for the rows to predict; all by default.
+            source: options of the source of `data`, such as `{"sheet": "May"}`. How
+                the files of the run were written is known; which of its rows were
+                read is not carried over.
         """
-        source = self._source(data, max_bad_rows)
-        batches = [frame for _, frame in self._predictions(source)]
+        rows = self._source(data, max_bad_rows, where, source)
+        batches = [frame for _, frame in self._predictions(rows)]
         frame = (
             pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
         )
@@ -138,6 +149,8 @@ class Run:
         *,
         id_column: str | None = None,
         max_bad_rows: float = 0.0,
+        where: str | None = None,
+        source: Mapping[str, Any] | None = None,
     ) -> int:
         """Predict a table of any size into a CSV or Parquet file, in its order of rows.
 
@@ -145,14 +158,14 @@ class Run:
             data: as for `predict`; read in batches.
             out: ends in `.csv` or `.parquet`; written whole or not at all.
             id_column: a column of `data` to copy in front.
-            max_bad_rows: as for `predict`.
+            max_bad_rows: as for `predict`, and so are `where` and `source`.
 
         Returns:
             Number of rows.
         """
-        source = self._source(data, max_bad_rows)
-        if id_column is not None and id_column not in source.schema.names:
-            raise no_such_column(id_column, source.schema.names, where=source.name)
+        rows = self._source(data, max_bad_rows, where, source)
+        if id_column is not None and id_column not in rows.schema.names:
+            raise no_such_column(id_column, rows.schema.names, where=rows.name)
         empty = pa.Table.from_pandas(self._frame([], None), preserve_index=False)
         if id_column in empty.column_names:
             raise ConfigError(
@@ -161,7 +174,7 @@ class Run:
             )
         num_rows = 0
         with atomic(Path(out)) as temporary, _table_writer(temporary) as write:
-            for ids, frame in self._predictions(source, id_column):
+            for ids, frame in self._predictions(rows, id_column):
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 if ids is not None:
                     table = table.add_column(0, str(id_column), ids)
@@ -169,14 +182,25 @@ class Run:
                 num_rows += len(frame)
             if not num_rows:
                 if id_column is not None:
-                    ids = pa.array([], source.schema.field(id_column).type)
+                    ids = pa.array([], rows.schema.field(id_column).type)
                     empty = empty.add_column(0, id_column, ids)
                 write(empty)
         return num_rows
 
-    def _source(self, data: Any, max_bad_rows: float) -> Source:
-        config = self.config.source
-        return open_source(data, config, max_bad_rows=max_bad_rows, trusted=False)
+    def _source(
+        self,
+        data: Any,
+        max_bad_rows: float,
+        where: str | None,
+        given: Mapping[str, Any] | None,
+    ) -> Source:
+        return open_source(
+            data,
+            source_of_new_data(self.config.source, data, given or {}),
+            max_bad_rows=max_bad_rows,
+            trusted="name" in (given or {}),  # what is given now is not of the folder
+            where=where,
+        )
 
     def _predictions(
         self, source: Source, id_column: str | None = None
@@ -231,27 +255,37 @@ class Run:
     # --- scores, exports ------------------------------------------------------------
 
     def evaluate(
-        self, data: Any, *, max_bad_rows: float = 0.001
+        self,
+        data: Any,
+        *,
+        max_bad_rows: float = 0.001,
+        where: str | None = None,
+        source: Mapping[str, Any] | None = None,
     ) -> dict[str, dict[str, float | None]]:
         """Every metric of the task on labelled data, with 95 % bootstrap intervals.
 
         Rows without a target are left out and counted in an event, and malformed lines
-        up to the share `max_bad_rows`.
+        up to the share `max_bad_rows`. `where` and `source` are as for `predict`.
         """
-        source = self._source(data, max_bad_rows)
+        labelled = self._source(data, max_bad_rows, where, source)
         schema = self.schema
-        if schema.weight is not None and schema.weight.name not in source.schema.names:
-            note("unweighted", f"{source.name} has no row weights: each row counts 1.")
+        if (
+            schema.weight is not None
+            and schema.weight.name not in labelled.schema.names
+        ):
+            note(
+                "unweighted", f"{labelled.name} has no row weights: each row counts 1."
+            )
             schema = schema.without(schema.weight.name)
-        table = ingest([source], schema, ArrayStore())
+        table = ingest([labelled], schema, ArrayStore())
         rows = np.flatnonzero(table.has_target)
         if not len(rows):
-            raise ConfigError(f"{source.name}: no row has a known target to score.")
+            raise ConfigError(f"{labelled.name}: no row has a known target to score.")
         if len(rows) < table.num_rows:
             note(
                 "rows_without_target",
-                f"{source.name}: {table.num_rows - len(rows):,} of {table.num_rows:,} "
-                "rows have no known target and are left out.",
+                f"{labelled.name}: {table.num_rows - len(rows):,} of "
+                f"{table.num_rows:,} rows have no known target and are left out.",
             )
         name = "prediction" if self.target.task == "regression" else "probabilities"
         outputs = []

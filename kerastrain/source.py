@@ -13,7 +13,7 @@ from kerastrain.errors import ConfigError, SourceError, listing
 from kerastrain.files import is_files, kind_of
 from kerastrain.memory import connect
 from kerastrain.schema import no_such_column
-from kerastrain.selection import Condition, quoted
+from kerastrain.selection import Condition, in_quotes, quoted
 from kerastrain.sources import SOURCES
 
 __all__ = ["Source", "open_source", "quoted", "source_of_new_data"]
@@ -126,6 +126,8 @@ class Selected(Source):
         return found | ({"columns": self._columns} if self._columns else {})
 
     def selected(self, where: str | None, columns: Sequence[str] = ()) -> Source:
+        if where is None and not columns:
+            return self
         self.checked_columns(columns)
         if self._condition is not None and where is not None:
             where = f"({self._condition.text}\n) AND ({where}\n)"
@@ -145,7 +147,7 @@ class Selected(Source):
     ) -> duckdb.DuckDBPyRelation:
         if self._condition is None:
             table = self._table(connection, names)
-            return table.project(", ".join(quoted(name, '"') for name in names))
+            return table.project(", ".join(map(in_quotes, names)))
         needed = dict.fromkeys([*names, *self._condition.columns])
         return self._condition.rows(self._table(connection, [*needed]), names)
 
@@ -189,7 +191,7 @@ def open_source(
     """
     if isinstance(data, Source):
         return _not_too_wide(data.selected(where, select))
-    if is_files(data) and not isinstance(data, str) and len(data) == 1:
+    if is_files(data) and isinstance(data, list | tuple) and len(data) == 1:
         data = data[0]  # one address, as the command line gives it
     config = config or SourceConfig()
     name = kind_of(data) if config.name == "auto" else config.name
@@ -214,13 +216,25 @@ def source_of_new_data(
         config: of the run.
         given: options for the new data, which may have a `name`.
     """
-    options, given = dict(config.options), dict(given)
-    name = given.pop("name", None) or config.name
-    if name == "auto" or (name in SOURCES and not is_files(data)):
-        name = kind_of(data) if not isinstance(data, Source) else "auto"
+    given = dict(given)
+    name = given.pop("name", None) or _kind_of_new_data(config.name, data)
     known = SOURCES.options(name) if name in SOURCES else {}
-    kept = {k: v for k, v in options.items() if k in known and k not in _OF_ROWS}
+    kept = {k: v for k, v in config.options.items() if k in known and k not in _OF_ROWS}
     return SourceConfig(name=name, **(kept | given))
+
+
+def _kind_of_new_data(recorded: str, data: Any) -> str:
+    """By the data; what the run was read by counts where they do not tell."""
+    if isinstance(data, Source):
+        return "auto"
+    if recorded != "auto" and recorded not in SOURCES:
+        return recorded  # somebody's own
+    try:
+        return kind_of(data)
+    except SourceError:
+        if recorded == "auto" or not is_files(data):
+            raise
+        return recorded
 
 
 def check_names(names: Sequence[str], where: str) -> None:

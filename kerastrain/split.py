@@ -6,26 +6,29 @@ sides. Equal rows stay together, because a copy of a train row in the test rows 
 test.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 
-from kerastrain.arrays import pieces
-from kerastrain.assign import by_content, fold_by_content, mix64, whole_groups
+from kerastrain.assign import by_content, fold_by_content, mix64
 from kerastrain.config import SplitConfig
 from kerastrain.errors import ConfigError, DataError, listing
-from kerastrain.events import note, warn
-from kerastrain.parts import DROPPED, TEST, TRAIN, VALIDATION, Keys, Parts
+from kerastrain.groupsplit import assign_groups
+from kerastrain.parts import DROPPED, NAMES, TEST, TRAIN, VALIDATION, Keys, Parts
 from kerastrain.splitevents import (
     check_sizes,
     tell_fallback,
+    tell_gap,
     tell_group_shares,
-    tell_missing_part,
-    tell_time,
+    tell_missing_groups,
+    tell_missing_parts,
+    tell_missing_times,
+    tell_own_part,
     tell_untested,
+    tell_validation_drawn,
 )
 from kerastrain.splitrows import Splittable
-from kerastrain.timesplit import parse_gap, time_codes, time_folds
+from kerastrain.timesplit import Timeline, parse_gap, time_folds, time_spans
 
 __all__ = ["Keys", "Parts", "mix64", "split", "split_folds"]
 
@@ -35,6 +38,7 @@ _WORDS = {
     "dev": VALIDATION, "eval": VALIDATION,
     "test": TEST, "testing": TEST, "holdout": TEST,
 }  # fmt: skip
+_MAX_COLUMN_FOLDS = 100
 
 Own = frozenset[str]
 Shares = dict[str, float]
@@ -72,11 +76,20 @@ def split(
         "validation": 0.0 if "validation" in own else config.validation,
         "test": 0.0 if "test" in own else config.test,
     }
-    codes = _codes(table, config, shares, seed)
+    if config.column is not None:
+        codes = _column(table, config, shares, seed, own)
+    elif config.time is not None:
+        codes = _time(table, config, shares)
+    elif config.group is not None:
+        codes = _group(table, shares, seed)
+    else:
+        codes = _content(table, shares, seed)
     parts = Parts.of(codes, seed, shares)
-    named = config.column is not None
-    check_sizes(parts, {} if named else shares, table.num_present)
-    tell_untested(table, codes, has_test=shares["test"] > 0 and not named)
+    # A column may name no test rows; the best epoch is chosen on validation rows.
+    needed = shares | ({"test": 0.0} if config.column is not None else {})
+    check_sizes(parts, needed, table.num_present)
+    is_by_content = not (config.column or config.time or config.group)
+    tell_untested(table, codes, by_content=is_by_content)
     return parts
 
 
@@ -106,129 +119,118 @@ def split_folds(
             "split.repeats: the folds of a time or of a column are the same each time. "
             "Leave repeats out."
         )
+    is_drawn = not own & {"validation", "test"}
+    inner = {"validation": config.validation if is_drawn else 0.0, "test": 0.0}
+    shares = {"validation": config.validation, "test": 1 / int(config.folds)}
     found = []
     for repeat in range(config.repeats):
         drawn = seed + repeat * 1_000_003
-        found += _fold_codes(table, config, drawn, has_own_test="test" in own)
-    shares = {"validation": config.validation, "test": 1 / int(config.folds)}
-    parts = [Parts.of(codes, seed, shares) for codes in found]
-    for number, one in enumerate(parts, start=1):
-        sides = ["train", "validation"] + ([] if "test" in own else ["test"])
-        for side in sides:
-            if not len(getattr(one, side)):
+        for codes in _fold_codes(table, config, inner, drawn):
+            if "test" in own:
+                codes[codes == TEST] = VALIDATION
+            found.append(Parts.of(codes, seed, shares))
+    sides = {"train", "validation", "test"} - own
+    _check_folds(found, len(found) // config.repeats, sides)
+    return found
+
+
+def _check_folds(found: list[Parts], num_folds: int, sides: set[str]) -> None:
+    for number, parts in enumerate(found):
+        for side in (name for name in NAMES if name in sides):
+            if not len(getattr(parts, side)):
                 raise DataError(
-                    f"Too few rows for {config.folds} folds: none is left for "
-                    f"{side} in fold {number}. Give more rows, or ask for fewer folds "
-                    "(--folds 2; --folds 1 is a single split)."
+                    f"Too few rows for {num_folds} folds: none is left for {side} in "
+                    f"fold {number % num_folds + 1}. Give more rows, or ask for fewer "
+                    "folds (--folds 2; --folds 1 is a single split)."
                 )
-    return parts
 
 
 # --- one split --------------------------------------------------------------------
 
 
-def _codes(
-    table: Splittable, config: SplitConfig, shares: Shares, seed: int
-) -> np.ndarray:
-    """int8 part of each row, by the kind that `config` names."""
-    if config.column is not None:
-        return _column(table, config, shares, seed)
-    if config.time is not None:
-        return _time(table, config, shares)
-    if config.group is not None:
-        return _group(table, shares, seed)
-    return _content(table, shares, seed)
-
-
 def _content(table: Splittable, shares: Shares, seed: int) -> np.ndarray:
     """By the content of the rows, in each class."""
     codes, together = table.empty_codes(), []
-    for rows in table.buckets(table.hashes):
-        keys = mix64(table.hashes[rows], seed)
+    for rows in table.buckets(table.content_keys):
+        keys = mix64(table.content_keys(rows), seed)
         codes[rows], num_distinct = by_content(keys, table.classes(rows), shares)
         together.append((num_distinct, len(rows)))
-    tell_fallback(together)
+    tell_fallback(table, together)
     return codes
 
 
 def _group(table: Splittable, shares: Shares, seed: int) -> np.ndarray:
     """Whole groups, with classes as even as they allow."""
-    wanted = np.array(
-        [
-            1 - shares["validation"] - shares["test"],
-            shares["validation"],
-            shares["test"],
-        ]
-    )
-    codes = _by_groups(table, wanted, seed, "parts")
-    tell_group_shares(codes, wanted)
-    return codes
+    tell_missing_groups(table)
+    validation, test = shares["validation"], shares["test"]
+    wanted = np.array([1 - validation - test, validation, test])
+    parts = _by_groups(table, wanted, seed, "parts")
+    tell_group_shares(table, parts, wanted)
+    return np.where(parts < 0, DROPPED, parts).astype(np.int8)
 
 
 def _by_groups(
     table: Splittable, shares: np.ndarray, seed: int, what: str
 ) -> np.ndarray:
-    """int8 place in `shares` of each row; no group has two."""
-    groups = _group_keys(table)
-    codes, num_groups = table.empty_codes(), 0
-    for rows in replace(table, strata=None).buckets(groups):
-        names, place = np.unique(groups[rows], return_inverse=True)
-        classes = table.classes(rows)
-        cells = place * (int(classes.max()) + 1) + classes
-        size = len(names) * (int(classes.max()) + 1)
-        counts = np.bincount(cells, minlength=size).reshape(len(names), -1)
-        codes[rows] = whole_groups(counts, mix64(names, seed), shares)[place]
-        num_groups += len(names)
-    if num_groups < np.count_nonzero(shares):
+    found, num_groups = assign_groups(table, shares, seed)
+    num_parts = np.count_nonzero(shares)
+    if num_groups < num_parts:
         raise DataError(
-            f"There are {num_groups} groups, too few for {np.count_nonzero(shares)} "
-            f"{what}. Give more groups, or split without --group."
+            f"There are {num_groups} groups, too few for {num_parts} {what}. Give more "
+            "groups, or split without --group."
         )
-    return codes
-
-
-def _group_keys(table: Splittable) -> np.ndarray:
-    """uint64 of each row; a row without a group is a group of its own."""
-    groups = table.keys.group
-    assert groups is not None, "the ingest reads the column of the groups"
-    keys, num_missing = np.empty(len(groups), np.uint64), 0
-    for piece in pieces(len(groups), 1 << 20):
-        part = np.asarray(groups[piece])
-        keys[piece] = np.where(part == 0, table.hashes[piece], part)
-        num_missing += int(((part == 0) & table.present[piece]).sum())
-    if num_missing:
-        warn(
-            "missing_groups",
-            f"{num_missing:,} rows have no group; each of them counts as a group of "
-            "its own. Fill the group in if they belong together.",
-            rows=num_missing,
-        )
-    return keys
+    return found
 
 
 def _time(table: Splittable, config: SplitConfig, shares: Shares) -> np.ndarray:
     """Train before validation before test."""
-    times = _times(table)
-    known = table.present & ~np.isnan(times)
-    gap = parse_gap(config.gap)
-    codes = table.empty_codes()
-    codes[known] = time_codes(times[known], shares, gap)
-    tell_time(table, known, codes, gap)
+    line, gap = _timeline(table, config), parse_gap(config.gap)
+    codes = line.codes(time_spans(line, shares, gap))
+    num_between = line.num_rows - int(np.count_nonzero(codes != DROPPED))
+    tell_gap(table, num_between, gap, in_folds=False)
     return codes
 
 
-def _times(table: Splittable) -> np.ndarray:
-    assert table.keys.time is not None, "the ingest reads the time"
-    return np.asarray(table.keys.time[:])
+def _timeline(table: Splittable, config: SplitConfig) -> Timeline:
+    times = table.keys.time
+    assert times is not None, "the ingest reads the time"
+    line = Timeline(times, table.present)
+    if not line.num_rows:
+        raise DataError(
+            f"No row with a target has a time in '{config.time}'. Name another column "
+            "for --time-column, or say how its dates are written: "
+            f"--set columns.{config.time}.format=dmy"
+        )
+    tell_missing_times(table, line.num_rows)
+    return line
 
 
 def _column(
-    table: Splittable, config: SplitConfig, shares: Shares, seed: int
+    table: Splittable, config: SplitConfig, shares: Shares, seed: int, own: Own
 ) -> np.ndarray:
     """As a column says; validation rows are drawn from train where it names none."""
-    part, names = table.keys.part, table.keys.part_names
-    assert part is not None, "the ingest reads the column of the parts"
-    known = [_WORDS.get(name.strip().lower(), DROPPED) for name in names]
+    codes = _named_parts(table, config)
+    for code in (VALIDATION, TEST):
+        if NAMES[code] in own:
+            tell_own_part(config.column, NAMES[code], int((codes == code).sum()))
+            codes[codes == code] = DROPPED
+    if not (codes == TRAIN).any():
+        raise DataError(
+            f"Column '{config.column}' names no row with a target 'train': there is "
+            "nothing to learn from."
+        )
+    if shares["validation"] and not (codes == VALIDATION).any():
+        tell_validation_drawn(config.column)
+        inner = {"validation": shares["validation"], "test": 0.0}
+        chosen = codes == TRAIN
+        drawn = _content(table.within(chosen), inner, seed)
+        np.copyto(codes, drawn, where=chosen)
+    return codes
+
+
+def _named_parts(table: Splittable, config: SplitConfig) -> np.ndarray:
+    names = [name.strip() for name in table.keys.part_names]
+    known = [_WORDS.get(name.lower(), DROPPED) for name in names]
     unknown = [n for n, code in zip(names, known, strict=True) if n and code == DROPPED]
     if unknown:
         shown = listing((repr(name) for name in unknown), limit=5)
@@ -237,23 +239,9 @@ def _column(
             "Expected train, validation and test; or ask for folds (--folds 5), and "
             "each value is a fold."
         )
-    codes = np.asarray(known + [DROPPED], np.int8)[np.asarray(part[:])]
-    tell_missing_part(table, config, codes)
+    codes = table.by_part([*known, DROPPED])
+    tell_missing_parts(table, config.column, codes)
     codes[~table.present] = DROPPED
-    if not (codes == TRAIN).any():
-        raise DataError(
-            f"Column '{config.column}' names no row with a target 'train': there is "
-            "nothing to learn from."
-        )
-    if shares["validation"] and not (codes == VALIDATION).any():
-        note(
-            "validation_drawn",
-            f"Column '{config.column}' names no validation rows; they are drawn from "
-            "the train rows.",
-        )
-        inner = {"validation": shares["validation"], "test": 0.0}
-        chosen = codes == TRAIN
-        codes[chosen] = _content(table.within(chosen), inner, seed)[chosen]
     return codes
 
 
@@ -261,73 +249,72 @@ def _column(
 
 
 def _fold_codes(
-    table: Splittable, config: SplitConfig, seed: int, *, has_own_test: bool
-) -> list[np.ndarray]:
-    num_folds, inner = int(config.folds), {"validation": config.validation, "test": 0.0}
+    table: Splittable, config: SplitConfig, inner: Shares, seed: int
+) -> Iterator[np.ndarray]:
+    """int8 part of each row in each fold, whose own rows are test."""
     if config.time is not None:
-        times = _times(table)
-        known = table.present & ~np.isnan(times)
-        gap, found = parse_gap(config.gap), []
-        for part in time_folds(times[known], num_folds, config.validation, gap):
-            codes = table.empty_codes()
-            codes[known] = _swapped(part) if has_own_test else part
-            found.append(codes)
-        return found
+        yield from _time_folds(table, config, inner)
+        return
     folds = _folds(table, config, seed)
-    found = []
     for fold in range(int(folds.max()) + 1):
         held_out = folds == fold
         others = table.within((folds >= 0) & ~held_out)
-        if has_own_test:
+        if not inner["validation"]:
             codes = np.where(others.present, TRAIN, DROPPED).astype(np.int8)
-            codes[held_out] = VALIDATION
+        elif config.group is not None:
+            codes = _group(others, inner, seed)
         else:
-            codes = (
-                _group(others, inner, seed)
-                if config.group is not None
-                else _content(others, inner, seed)
-            )
-            codes[held_out] = TEST
-        found.append(codes)
-    return found
+            codes = _content(others, inner, seed)
+        codes[held_out] = TEST
+        yield codes
 
 
-def _swapped(codes: np.ndarray) -> np.ndarray:
-    """The rows of the fold choose the epoch; those that would have are trained on."""
-    order = {TRAIN: TRAIN, VALIDATION: TRAIN, TEST: VALIDATION, DROPPED: DROPPED}
-    return np.array([order[code] for code in range(4)], np.int8)[codes]
+def _time_folds(
+    table: Splittable, config: SplitConfig, inner: Shares
+) -> Iterator[np.ndarray]:
+    line, gap, num_between = _timeline(table, config), parse_gap(config.gap), 0
+    for spans in time_folds(line, int(config.folds), inner["validation"], gap):
+        codes = line.codes(spans)
+        if gap:
+            num_earlier = line.around(spans[-1].end).num_before
+            num_between += num_earlier - int(np.count_nonzero(codes != DROPPED))
+        yield codes
+    tell_gap(table, num_between, gap, in_folds=True)
 
 
 def _folds(table: Splittable, config: SplitConfig, seed: int) -> np.ndarray:
-    """int8 fold of each row, -1 for none."""
-    num_folds = int(config.folds)
+    """Fold of each row, -1 for none."""
     if config.column is not None:
         return _folds_of_column(table, config)
+    num_folds = int(config.folds)
     if config.group is not None:
+        tell_missing_groups(table)
         shares = np.full(num_folds, 1 / num_folds)
         folds = _by_groups(table, shares, seed, "folds")
-        return np.where(table.present, folds, -1).astype(np.int8)
-    folds, together = np.full(len(table.present), -1, np.int8), []
-    for rows in table.buckets(table.hashes):
-        keys = mix64(table.hashes[rows], seed)
-        folds[rows], num_distinct = fold_by_content(
-            keys, table.classes(rows), num_folds
-        )
+        tell_group_shares(table, folds, shares, in_folds=True)
+        return folds
+    folds = np.full(len(table.present), -1, np.min_scalar_type(-num_folds))
+    together = []
+    for rows in table.buckets(table.content_keys):
+        keys, classes = mix64(table.content_keys(rows), seed), table.classes(rows)
+        folds[rows], num_distinct = fold_by_content(keys, classes, num_folds)
         together.append((num_distinct, len(rows)))
-    tell_fallback(together)
+    tell_fallback(table, together)
     return folds
 
 
 def _folds_of_column(table: Splittable, config: SplitConfig) -> np.ndarray:
-    part, names = table.keys.part, table.keys.part_names
-    assert part is not None, "the ingest reads the column of the parts"
-    values = sorted(name for name in names if name)
-    if not 2 <= len(values) <= 100:
+    names = [name.strip() for name in table.keys.part_names]
+    places = table.by_part([*range(len(names)), -1])
+    counts = np.bincount(places[table.present & (places >= 0)], minlength=len(names))
+    values = sorted({n for n, num in zip(names, counts, strict=True) if n and num})
+    if not 2 <= len(values) <= _MAX_COLUMN_FOLDS:
         raise DataError(
-            f"Column '{config.column}' has {len(values)} values; 2 to 100 can be folds."
+            f"Column '{config.column}' has {len(values)} values in rows with a target; "
+            f"2 to {_MAX_COLUMN_FOLDS} can be folds."
         )
-    places = {name: i for i, name in enumerate(values)}
-    by_name = np.array([*(places.get(n, -1) for n in names), -1], np.int8)
-    folds = by_name[np.asarray(part[:])]
-    tell_missing_part(table, config, np.where(folds < 0, DROPPED, folds))
-    return np.where(table.present, folds, -1).astype(np.int8)
+    fold_of = {name: i for i, name in enumerate(values)}
+    folds = table.by_part([*(fold_of.get(name, -1) for name in names), -1])
+    tell_missing_parts(table, config.column, np.where(folds < 0, DROPPED, TRAIN))
+    folds[~table.present] = -1
+    return folds

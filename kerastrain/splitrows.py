@@ -1,7 +1,7 @@
 """The rows that are split, and what they are split by."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,13 +18,18 @@ _MAX_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True, eq=False)
 class Splittable:
-    """Rows with a target, and what they are split by."""
+    """Rows with a target, and what they are split by.
+
+    Args:
+        told: codes of the events of this split; folds tell each of them once.
+    """
 
     strata: np.ndarray | None
     present: np.ndarray
     hashes: np.ndarray
     keys: Keys
     num_present: int
+    told: set[str] = field(default_factory=set)
 
     @classmethod
     def of(
@@ -49,6 +54,29 @@ class Splittable:
             else (self.strata[rows])
         )
 
+    def group_keys(self, rows: np.ndarray | slice) -> np.ndarray:
+        """uint64 of the group of rows; a row without one is a group of its own."""
+        assert self.keys.group is not None, "the ingest reads the column of the groups"
+        groups = self.keys.group[rows]
+        is_missing = groups == 0
+        if is_missing.any():
+            groups = np.where(is_missing, self.hashes[rows], groups)
+        return np.asarray(groups)
+
+    def content_keys(self, rows: np.ndarray | slice) -> np.ndarray:
+        """uint64 hash of the content of rows."""
+        return np.asarray(self.hashes[rows])
+
+    def by_part(self, codes: list[int]) -> np.ndarray:
+        """Code of each row by its name; the last of `codes` is for no name."""
+        part = self.keys.part
+        assert part is not None, "the ingest reads the column of the parts"
+        table = np.array(codes, np.min_scalar_type(-len(codes)))
+        found = np.empty(len(self.present), table.dtype)
+        for piece in pieces(len(found), 1 << 20):
+            found[piece] = table[part[piece]]
+        return found
+
     def within(self, is_chosen: np.ndarray) -> "Splittable":
         """Only the rows that are chosen, bool `(rows,)`."""
         present = self.present & is_chosen
@@ -57,8 +85,8 @@ class Splittable:
     def empty_codes(self) -> np.ndarray:
         return np.full(len(self.present), DROPPED, np.int8)
 
-    def buckets(self, keys: np.ndarray) -> Iterator[np.ndarray]:
-        """Row numbers in buckets; rows of equal key stand in one.
+    def buckets(self, keys: Callable[[slice], np.ndarray]) -> Iterator[np.ndarray]:
+        """Row numbers in buckets, the largest first; rows of equal key stand in one.
 
         Rows of rare classes have a bucket of their own, so that a class of three rows
         has one on each side.
@@ -67,19 +95,20 @@ class Splittable:
             yield np.flatnonzero(self.present)
             return
         num_buckets = -(-2 * self.num_present // _MAX_AT_ONCE)
-        bucket = np.full(len(self.present), -1, np.int16)
+        bucket = np.full(len(self.present), -1, np.min_scalar_type(-num_buckets - 1))
+        sizes = np.zeros(num_buckets + 1, np.int64)
         rare = self._rare_classes(1_000 * num_buckets)
         for piece in pieces(len(bucket), 1 << 20):
-            mixed = mix64(np.asarray(keys[piece]), 1) >> np.uint64(40)
+            mixed = mix64(keys(piece), 1) >> np.uint64(40)
             of = (mixed % np.uint64(num_buckets)).astype(np.int16)
             if self.strata is not None and rare.any():
                 classes = np.maximum(self.strata[piece], 0)
                 of = np.where(rare[classes], num_buckets, of)
             bucket[piece] = np.where(self.present[piece], of, -1)
-        for number in range(num_buckets + 1):
-            rows = np.flatnonzero(bucket == number)
-            if len(rows):
-                yield rows
+            sizes += np.bincount(of[self.present[piece]], minlength=len(sizes))
+        for number in np.argsort(-sizes, kind="stable"):
+            if sizes[number]:
+                yield np.flatnonzero(bucket == number)
 
     def _rare_classes(self, least_rows: int) -> np.ndarray:
         """bool `(classes,)`: rare ones, as far as all of them fit into one bucket."""

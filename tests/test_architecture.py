@@ -17,11 +17,12 @@ PACKAGE = Path(kerastrain.__file__).parent
 # A module imports only from what stands before it. "models" is the table of a folder,
 # "models.*" are its leaves, which never import each other. A new file gets its place.
 ORDER = {
-    "words": """errors secrets store events progress registry optimizers columns exports models
-        sources trackers config reserved schema""",
-    "data": """arrays memory remote files source textfiles dialect lines
-        malformed flat folders published tensors sqlrows sources.* parts assign
-        timesplit splitrows splitevents split encoded formats layers parsing
+    "words": """errors secrets store events progress registry optimizers columns exports
+        models sources trackers config reserved schema""",
+    "data": """arrays memory kinds remote files selection source unify textfiles dialect
+        lines malformed flat folders published tensors duckfile sqlrows
+        sources.* parts assign
+        timesplit splitrows groupsplit splitevents split encoded formats layers parsing
         columns.* statistics mixtures detection quality targets splitkeys texts
         profile ingest features pipeline blocks resampling surrogate""",
     "parts": """models.* calibration objective comparison imbalance runtime schedules

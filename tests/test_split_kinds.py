@@ -3,12 +3,14 @@
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerastrain.config import SplitConfig
-from kerastrain.errors import ConfigError, DataError
+from kerastrain.errors import ConfigError, DataError, RunError
 from kerastrain.events import recording
 from kerastrain.parts import Keys, load_parts, save_parts
 from kerastrain.split import mix64, split, split_folds
@@ -126,6 +128,31 @@ def test_one_group_that_cannot_be_split_is_told():
     assert "train 90% (70% asked for)" in events["group_shares"].message
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_group_is_trained_on_in_the_folds_that_do_not_test_it(seed):
+    groups = np.repeat([7, 8, 9, 10, 11], [200, 10, 10, 10, 9]).astype(np.uint64)
+    fits, events = made(Keys(group=groups), folds=4, seed=seed, group="g")
+    tested = [len(p.test) == 200 for p in fits]
+    assert sum(tested) == 1
+    assert [len(p.train) >= 200 for p in fits] == [not is_it for is_it in tested]
+    assert "fold 1 84% (25% asked for)" in events["group_shares"].message
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 4))
+def test_small_groups_hold_the_shares_of_each_class(seed, num_classes, copies):
+    groups = np.repeat(np.arange(1, 401), copies).astype(np.uint64)
+    strata = (hashes_of(401, seed)[groups.astype(int)] % np.uint64(num_classes)).astype(
+        np.int32
+    )
+    [parts], events = made(Keys(group=groups), strata=strata, seed=seed, group="g")
+    assert not events
+    in_class = np.bincount(strata)
+    for part, share in zip(PARTS, (0.7, 0.15, 0.15), strict=True):
+        got = np.bincount(strata[getattr(parts, part)], minlength=num_classes)
+        assert (np.abs(got - share * in_class) <= 2 * copies).all()
+
+
 def test_two_groups_are_too_few_for_three_parts():
     groups = np.array([1, 2] * 20, np.uint64)
     with pytest.raises(DataError, match="^There are 2 groups, too few for 3 parts"):
@@ -186,8 +213,36 @@ def test_rows_without_a_time_and_in_the_gap_are_counted():
 
 
 def test_a_single_time_cannot_be_split():
-    with pytest.raises(DataError, match="leaves no row for validation: there are 1"):
+    with pytest.raises(DataError, match="for validation: all 50 rows have the same"):
         made(Keys(time=np.ones(50)), time="t")
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_a_time_that_no_row_has_is_refused(folds):
+    with pytest.raises(DataError, match="^No row with a target has a time in 't'"):
+        made(Keys(time=np.full(50, np.nan)), folds=folds, time="t")
+
+
+def test_what_time_folds_leave_out_is_told():
+    times = np.append(np.arange(100.0), [np.nan, np.inf])
+    fits, events = made(Keys(time=times), folds=3, time="t", gap=2)
+    assert events["missing_times"].details == {"rows": 2}
+    assert events["rows_in_gap"].details == {"rows": 6, "gap": 2.0}
+    assert all({100, 101}.isdisjoint(p.train) for p in fits)
+
+
+def test_with_test_rows_of_ones_own_time_folds_choose_the_epoch():
+    own = {"test"}
+    fits, _ = made(Keys(time=np.arange(100.0)), folds=3, own=own, time="t", gap=3)
+    assert [len(p.train) for p in fits] == [25, 50, 75]
+    assert [len(p.validation) for p in fits] == [23, 23, 23]  # the gap of 3 first
+    assert [len(p.test) for p in fits] == [0, 0, 0]
+
+
+def test_a_gap_that_swallows_the_validation_rows_is_told_as_such():
+    shares = {"validation": 0.1, "test": 0.6}
+    with pytest.raises(DataError, match="no row for validation: too many rows have"):
+        made(Keys(time=np.arange(100.0)), time="t", gap=15, **shares)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +285,37 @@ def test_names_that_mean_nothing_are_listed():
         made(keys, column="c")
 
 
+def test_blanks_name_no_part():
+    part = np.array([0] * 80 + [1] * 20, np.int32)
+    [parts], events = made(Keys(part=part, part_names=("train ", "  ")), column="c")
+    assert parts.num_dropped == events["missing_parts"].details["rows"] == 20
+
+
+@pytest.mark.parametrize(("name", "side"), [("dev", "validation"), ("Test", "test")])
+def test_rows_of_a_part_that_is_a_file_are_left_out_and_told(name, side):
+    part = np.array([0] * 80 + [1] * 20, np.int32)
+    keys = Keys(part=part, part_names=("train", name))
+    [parts], events = made(keys, own={side}, column="c")
+    assert events["own_part"].details == {"part": side, "rows": 20}
+    assert len(getattr(parts, side)) == 0
+    assert parts.num_dropped == 20
+
+
+def test_a_single_train_row_leaves_none_to_choose_the_epoch():
+    part = np.array([0] + [1] * 20, np.int32)
+    with pytest.raises(DataError, match="^Too few rows to split: .* for validation"):
+        made(Keys(part=part, part_names=("train", "test")), column="c")
+
+
+def test_folds_of_a_column_are_the_values_of_rows_with_a_target():
+    part = np.arange(120, dtype=np.int32) % 6
+    strata = np.where(part == 2, -1, 0).astype(np.int32)
+    keys = Keys(part=part, part_names=("a", "b", "gone", "d", "e", "f", "unseen"))
+    fits, events = made(keys, strata=strata, folds=5, column="c")
+    assert [{*part[p.test]} for p in fits] == [{0}, {1}, {3}, {4}, {5}]
+    assert "missing_parts" not in events
+
+
 def test_each_value_of_a_column_is_a_fold():
     part = np.array([0, 1, 2, 3] * 30, np.int32)
     keys = Keys(part=part, part_names=("b", "a", "c", ""))
@@ -270,6 +356,75 @@ def test_folds_hold_the_shares_of_the_classes():
     assert [p.hash for p in again] == [p.hash for p in fits]
 
 
+@pytest.mark.parametrize("group", [None, "g"])
+def test_there_may_be_more_folds_than_a_byte_counts(group):
+    keys = Keys(group=np.arange(1, 601).astype(np.uint64))
+    fits, _ = made(keys, folds=200, group=group)
+    assert [len(p.test) for p in fits] == [3] * 200
+    assert sorted(row for p in fits for row in p.test) == [*range(600)]
+
+
+@pytest.mark.parametrize("kind", ["content", "group"])
+def test_what_folds_have_to_tell_is_told_once(kind):
+    copies = np.repeat(hashes_of(3), 40)
+    groups = np.array([0] * 60 + [7, 8, 9] * 20, np.uint64)
+    present, chosen = np.ones(120, bool), {"group": "g"} if kind == "group" else {}
+    config = SplitConfig(folds=4, repeats=2, **chosen)
+    hashes = hashes_of(120) if kind == "group" else copies
+    with recording(listen=lambda _: None) as recorder:
+        split_folds(None, present, hashes, config, seed=0, keys=Keys(group=groups))
+    codes = [event.code for event in recorder.events]
+    assert codes == ["missing_groups" if kind == "group" else "duplicates_split"]
+
+
+rare_classes = st.lists(
+    st.lists(st.integers(1, 30), min_size=2), min_size=1, max_size=9
+)
+
+
+@quick
+@given(rare_classes, st.sampled_from([2, 3, 5]), st.integers(0, 2**32 - 1))
+def test_a_class_of_enough_rows_is_trained_on_in_every_fold(sizes, folds, seed):
+    sizes = [[1] * 200, *sizes]  # so many that each fold has rows
+    copies = np.concatenate(sizes)
+    strata = np.repeat(np.arange(len(sizes)), [len(s) for s in sizes])
+    strata = np.repeat(strata, copies).astype(np.int32)
+    hashes = np.repeat(hashes_of(len(copies), 1), copies)
+    config = SplitConfig(folds=folds)
+    with recording(listen=lambda _: None):
+        fits = split_folds(strata, strata >= 0, hashes, config, seed=seed)
+    for number, of_class in enumerate(sizes):
+        if len(of_class) >= folds:
+            assert all((strata[p.train] == number).any() for p in fits)
+
+
+kinds = st.sampled_from(["content", "group", "time", "column"])
+
+
+@quick
+@given(kinds, st.sampled_from([None, 3]), st.integers(0, 2**32 - 1), st.randoms())
+def test_sides_go_by_content_and_seed_and_never_by_place(kind, folds, seed, chance):
+    group = (hashes_of(200, 8) % np.uint64(40)).astype(np.uint64)
+    names = ("train", "val", "test")
+    order = np.array(chance.sample(range(200), 200))
+    option = {"content": {}}.get(kind, {kind: "k"})
+    found = []
+    for rows in (np.arange(200), np.arange(200), order):
+        keys = Keys(
+            group=group[rows],
+            time=(group[rows] // np.uint64(2)).astype("float64"),
+            part=(rows % 3).astype(np.int32),
+            part_names=names,
+        )
+        hashes, strata = hashes_of(200)[rows], (group[rows] % 2).astype(np.int32)
+        fits, _ = made(
+            keys, hashes=hashes, strata=strata, folds=folds, seed=seed, **option
+        )
+        sides = [[sorted(rows[getattr(p, s)].tolist()) for s in PARTS] for p in fits]
+        found.append(sides)
+    assert found[0] == found[1] == found[2]
+
+
 def test_with_test_rows_of_ones_own_the_fold_chooses_the_epoch():
     config, hashes = SplitConfig(folds=4), hashes_of(200)
     fits = split_folds(
@@ -284,13 +439,23 @@ def test_repeats_of_folds_that_are_the_same_each_time_are_refused():
         made(Keys(time=np.arange(50.0)), folds=3, repeats=2, time="t")
 
 
-def test_the_parts_of_all_folds_are_saved_and_read_again(tmp_path):
+def test_the_parts_of_all_folds_are_saved_and_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerastrain.parts._CHUNK_ROWS", 7)
     fits = split_folds(
         None, np.ones(60, bool), hashes_of(60), SplitConfig(folds=3), seed=0
     )
     save_parts(fits, tmp_path / "split.parquet")
     again = load_parts(tmp_path / "split.parquet")
     assert [p.hash for p in again] == [p.hash for p in fits]
+
+
+def test_a_saved_part_of_another_name_is_refused(tmp_path):
+    path = tmp_path / "split.parquet"
+    split(None, np.ones(9, bool), hashes_of(9), SplitConfig(), seed=0).save(path)
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(1, "part", pa.array(["trial"] * 9)), path)
+    with pytest.raises(RunError, match="Cannot read the split .*: a part other than"):
+        load_parts(path)
 
 
 # --- many rows ----------------------------------------------------------------------
@@ -314,3 +479,23 @@ def test_rows_in_buckets_hold_shares_and_leak_nothing(kind, monkeypatch):
     if kind == "content":
         for rows in (parts.train, parts.validation, parts.test):
             assert (strata[rows] == 2).any()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_group_heavier_than_a_bucket_leaves_the_others_their_shares(
+    share, monkeypatch
+):
+    monkeypatch.setattr("kerastrain.splitrows._MAX_AT_ONCE", 4_000)
+    monkeypatch.setattr("kerastrain.groupsplit._CHUNK_ROWS", 700)
+    random = np.random.default_rng(0)
+    groups = random.integers(2, 6_000, 20_000).astype(np.uint64)
+    groups[random.random(20_000) < share] = 1
+    strata = (groups % np.uint64(4) == 0).astype(np.int32)
+    [parts], events = made(Keys(group=groups), strata=strata, group="g")
+    train, validation, test = names_in(groups, parts)
+    assert not (train & validation or train & test or validation & test)
+    assert not events
+    assert len(parts.train) == pytest.approx(14_000, abs=60)
+    assert len(parts.test) == pytest.approx(3_000, abs=60)
+    of_class = (strata[parts.test] == 1).sum() / (strata == 1).sum()
+    assert of_class == pytest.approx(0.15, abs=0.02)

@@ -15,8 +15,27 @@ from kerastrain.errors import ConfigError
 __all__ = ["register"]
 
 RunArgument = Annotated[str, Argument(help="The folder of a run.")]
-DataArgument = Annotated[list[str], Argument(help="Files or globs: CSV, Parquet.")]
+DataArgument = Annotated[
+    list[str],
+    Argument(help="Files, globs, a folder or an address; see `kerastrain sources`."),
+]
 BadRows = Annotated[float, Option(help="Share of malformed lines to pass over.")]
+Where = Annotated[
+    str | None, Option(help='A condition in SQL for rows, as "year < 2020".')
+]
+Query = Annotated[str | None, Option(help="What to read from a data base, in its SQL.")]
+SplitPart = Annotated[
+    str | None,
+    Option("--split", help="Part of a published data set, as train[:80%]."),
+]
+SourceSettings = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="A setting of the source of the data, as source.sheet=May (repeat).",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,9 +50,15 @@ def register(app: typer.Typer) -> None:
         app.command(epilog=f"Example: {example}")(command)
 
 
-def profile(
+def profile(  # noqa: PLR0913, PLR0917  (a command's options)
     data: DataArgument,
     target: Annotated[str | None, Option(help="The column to predict.")] = None,
+    where: Where = None,
+    columns: Annotated[
+        str | None, Option(help="The columns to read, divided by commas.")
+    ] = None,
+    query: Query = None,
+    part: SplitPart = None,
     column: Annotated[
         list[str] | None,
         Option(metavar="NAME=TYPE", help="What a column is (repeat)."),
@@ -58,14 +83,16 @@ def profile(
     from kerastrain.config import parse_config
     from kerastrain.source import open_source
 
-    named = {"target": target or ""}
+    chosen = [name.strip() for name in (columns or "").split(",") if name.strip()]
+    if chosen and target is not None and target not in chosen:
+        chosen.append(target)
+    named = {"target": target or "", "source.query": query, "source.split": part}
     config = parse_config(settings(None, named, column or (), overrides or ()))
     with _events_shown():
-        schema = stage.profile(
-            open_source(data, config.source, max_bad_rows=max_bad_rows),
-            target=target,
-            columns=config.columns,
+        source = open_source(
+            data, config.source, max_bad_rows=max_bad_rows, where=where, select=chosen
         )
+        schema = stage.profile(source, target=target, columns=config.columns)
     rows = stage.summary_rows(schema)
     if rows:
         table([list(row.values()) for row in rows], list(rows[0]))
@@ -76,29 +103,36 @@ def profile(
         write_text(out, schema.dumps() + "\n")
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917  (a command's options)
     run: RunArgument,
     data: DataArgument,
     out: Annotated[Path, Option("--out", "-o", help="A .csv or .parquet file.")],
     id_column: Annotated[
         str | None, Option("--id", help="A column to repeat beside the predictions.")
     ] = None,
+    where: Where = None,
+    query: Query = None,
+    part: SplitPart = None,
     max_bad_rows: BadRows = 0.0,
+    overrides: SourceSettings = None,
     force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Predict rows of any number, in their order, into a file.
 
     Its columns are `prediction` and, for classes, `probability_<label>`.
     """
+    from kerastrain.cli.settings import of_new_data
+
     if out.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out}: the name must end in .csv or .parquet.")
     if out.exists() and not force:
         raise ConfigError(
             f"{out} exists. Name another file, or overwrite with --force."
         )
+    chosen = of_new_data(where, query, part, overrides or ())
     with _events_shown():
         num_rows = _load(run).predict_file(
-            data, out, id_column=id_column, max_bad_rows=max_bad_rows
+            data, out, id_column=id_column, max_bad_rows=max_bad_rows, **chosen
         )
     print(f"{num_rows:,} predictions in {out}")
 
@@ -106,16 +140,22 @@ def predict(
 def evaluate(
     run: RunArgument,
     data: DataArgument,
+    where: Where = None,
+    query: Query = None,
+    part: SplitPart = None,
     max_bad_rows: BadRows = 0.001,
+    overrides: SourceSettings = None,
     as_json: Annotated[
         bool, Option("--json", help="For programs: JSON instead of a table.")
     ] = False,
 ) -> None:
     """Measure a run on rows whose target is known, with 95 % intervals."""
+    from kerastrain.cli.settings import of_new_data
     from kerastrain.cli.show import metrics_table
 
+    chosen = of_new_data(where, query, part, overrides or ())
     with _events_shown():
-        scores = _load(run).evaluate(data, max_bad_rows=max_bad_rows)
+        scores = _load(run).evaluate(data, max_bad_rows=max_bad_rows, **chosen)
     if as_json:
         print(json.dumps(scores, indent=1))
     else:

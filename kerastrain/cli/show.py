@@ -98,12 +98,11 @@ def run_summary(run: Any) -> None:
 
 def _folds(metrics: Mapping[str, Any]) -> None:
     """What came of a cross-validation; nothing for a single split."""
+    if "folds" not in metrics:
+        return
     from kerastrain.report.folds import folds_summary  # loads scikit-learn
 
-    said = folds_summary(metrics)
-    if not said:
-        return
-    print(f"\n{said}")
+    print(f"\n{folds_summary(metrics)}")
     validated = metrics.get("cross_validation")
     if validated:
         rows = [
