@@ -74,6 +74,8 @@ def cross_validate(
     with job.stage("refit"), job.store.section():
         data = job.prepare(_all_rows(fits))
         learner = job.refit(data, max(1, epochs))
+        # Its validation rows were trained on: the folds know what to correct.
+        learner.correct_like([fold.learner for fold in folds])
         if "test" in job.own and len(data.test):
             seed = job.config.seed
             metrics |= Tested.of(learner, data, job.target, seed).judged(

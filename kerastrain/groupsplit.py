@@ -156,7 +156,8 @@ def _greedy(
         over = np.maximum(wanted[:, classes], num_rows)
         lack = (left[:, classes] - num_rows / 2) / over
         lack_rows = (left_rows - num_rows.sum() / 2) / wanted_rows
-        part = int(np.argmax(lack @ weights / weights.sum() + lack_rows))
+        lack_classes = (lack * weights).sum(axis=1) / weights.sum()
+        part = int(np.argmax(lack_classes + lack_rows))
         left[part, classes] -= num_rows
         left_rows[part] -= num_rows.sum()
         found.append(part)

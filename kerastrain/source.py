@@ -1,5 +1,6 @@
 """What a source is, and which one reads a given piece of data."""
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,11 @@ __all__ = ["Source", "open_source", "quoted", "source_of_new_data"]
 
 MAX_COLUMNS = 20_000  # as a model, each is an input of its own
 MOST_TO_CHOOSE_FROM = 200_000  # even to name them all takes seconds beyond it
+# Beyond the first batch Arrow hands DuckDB's errors on as its own, or as OSError.
+_REFUSALS = (duckdb.Error, pa.ArrowException, OSError)
+_THROUGH_ARROW = re.compile(
+    r"reading the Arrow source failed: \w+: (.*?)\.? Detail: Python exception", re.S
+)
 # Options that say which rows are read; the others say how they are written.
 _OF_ROWS = ("query", "table", "split", "revision", "sheet")
 
@@ -109,9 +115,9 @@ class Selected(Source):
                 rows = self._rows(cursor, names)
                 for batch in rows.to_arrow_reader(batch_rows):
                     yield batch if batch.schema == schema else batch.cast(schema)
-            except duckdb.ConversionException as error:
-                raise self._condition.refusal(error) from error
-            except (duckdb.Error, pa.ArrowException) as error:
+            except _REFUSALS as error:
+                if "Conversion Error" in str(error):
+                    raise self._condition.refusal(error) from error
                 raise unreadable(self.name, error) from error
 
     def relation(
@@ -140,7 +146,10 @@ class Selected(Source):
             condition.settle(None)
             return
         with self._connection.cursor() as cursor:
-            condition.settle(self._table(cursor, condition.texts))
+            try:
+                condition.settle(self._table(cursor, condition.texts))
+            except _REFUSALS as error:
+                raise unreadable(self.name, error) from error
 
     def _rows(
         self, connection: duckdb.DuckDBPyConnection, names: Sequence[str]
@@ -280,11 +289,17 @@ def stream(
     with connection.cursor() as cursor:  # a connection has one open result at a time
         try:
             yield from cursor.sql(query).to_arrow_reader(batch_rows)
-        except (duckdb.Error, pa.ArrowException) as error:
+        except _REFUSALS as error:
             raise unreadable(where, error) from error
 
 
 def unreadable(where: str, error: Exception) -> SourceError:
-    """The error for data that a library refuses, in its own first line."""
+    """The error for data that a library refuses, in its own first line.
+
+    What a source said itself, while DuckDB asked it for rows, is said again.
+    """
+    ours = _THROUGH_ARROW.search(str(error))
+    if ours is not None:
+        return SourceError(f"{ours[1].rstrip('.')}.")
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     return SourceError(f"Cannot read {where}: {text.strip().rstrip('.')}.")

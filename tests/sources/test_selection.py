@@ -171,3 +171,25 @@ def test_the_choice_is_part_of_the_fingerprint(make):
     plain = open_source(data).fingerprint()
     chosen = open_source(data, where="year < 2020", select=["zip"]).fingerprint()
     assert chosen == plain | {"where": "year < 2020", "columns": ["zip"]}
+
+
+def test_a_text_far_down_that_is_no_number_is_told_with_the_way_out(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n" + "1,x\n" * 300_000 + "bad,y\n")
+    with pytest.raises(SourceError, match="convert string 'bad' .*write TRY_CAST"):
+        list(open_source(path, where="a = 1").scan())
+    kept = open_source(path, where="TRY_CAST(a AS DOUBLE) IS NULL")
+    assert read(kept).to_pydict() == {"a": ["bad"], "b": ["y"]}
+
+
+@pytest.mark.parametrize("where", ["n >= 0", "text >= 0"])
+def test_what_a_source_says_of_its_damage_is_not_wrapped(tmp_path, where):
+    rows = range(100_000)
+    table = pa.table({"n": rows, "text": list(map(str, rows))})
+    path = tmp_path / "data.arrow"
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=10_000)
+    path.write_bytes(path.read_bytes()[:900_000])
+    with pytest.raises(SourceError, match="^[^ ]*data.arrow is not an Arrow") as caught:
+        list(open_source(path, where=where).scan())
+    assert "Traceback" not in str(caught.value)
