@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from kerastrain import formats
+from kerastrain.errors import DataError
 from kerastrain.memory import connect
 from kerastrain.schema import QUANTILES, Column, ColumnStats, Storage
 from kerastrain.source import Source, quoted, unreadable
@@ -104,6 +105,11 @@ def load_cells(
         )
         try:
             source.relation(connection).project(named).create("cells")
+        except duckdb.OutOfMemoryException as error:
+            raise DataError(
+                f"--memory is too little to look at all of {source.name}: DuckDB has no "
+                "room in its part of it. Allow more, as --memory 3GB."
+            ) from error
         except duckdb.Error as error:
             raise unreadable(source.name, error) from error
         num_rows = connection.execute("SELECT count(*) FROM cells").fetchall()[0][0]
