@@ -107,8 +107,8 @@ def load_cells(
             source.relation(connection).project(named).create("cells")
         except duckdb.OutOfMemoryException as error:
             raise DataError(
-                f"--memory is too little to look at all of {source.name}: DuckDB has no "
-                "room in its part of it. Allow more, as --memory 3GB."
+                f"--memory is too little to look at all of {source.name}: DuckDB has "
+                "no room in its part of it. Allow more, as --memory 3GB."
             ) from error
         except duckdb.Error as error:
             raise unreadable(source.name, error) from error
