@@ -140,17 +140,14 @@ def validated(learner: Learner, data: Prepared, target: Target) -> Scores:
 
 
 def mean_and_spread(folds: Sequence[Scores]) -> dict[str, Scores]:
-    """Mean and standard deviation over folds of each metric that all of them have."""
-    found = {}
+    """Mean and standard deviation of each metric over the folds that have it."""
+    found: dict[str, Scores] = {}
     for name in folds[0]:
         values = [scores[name] for scores in folds]
         known = np.array([value for value in values if value is not None])
-        is_defined = len(known) == len(values)
         found[name] = {
-            "value": float(known.mean()) if is_defined else None,
-            "spread": float(known.std(ddof=1))
-            if is_defined and len(known) > 1
-            else 0.0,
+            "value": float(known.mean()) if len(known) else None,
+            "spread": float(known.std(ddof=1)) if len(known) > 1 else None,
         }
     return found
 

@@ -5,22 +5,19 @@ when its epoch was chosen. What is reported is the mean over folds with its spre
 model that is kept was trained on more rows and is, if anything, a little better.
 """
 
-import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from kerastrain import evaluation
 from kerastrain.assessment import Tested, about, mean_and_spread, validated
 from kerastrain.curves import curves
 from kerastrain.ensemble import AverageLearner
-from kerastrain.evaluation import METRICS, Metric
-from kerastrain.events import note
+from kerastrain.events import note, warn
 from kerastrain.fitting import Job
+from kerastrain.foldscores import combined
 from kerastrain.learner import KerasLearner, Learner
 from kerastrain.prepare import Prepared
 from kerastrain.split import Parts
@@ -50,7 +47,7 @@ class _Fold:
 
 
 def cross_validate(
-    job: Job, fits: Sequence[Parts], on_first: Any
+    job: Job, fits: Sequence[Parts], on_first: Callable[[Prepared], None]
 ) -> tuple[Learner, dict[str, Any]]:
     """Fit and test every fold; the learner that is kept, and `metrics.json`.
 
@@ -58,14 +55,11 @@ def cross_validate(
         fits: parts of each fit, as `split_folds` gives them.
         on_first: called with the prepared rows of the first fold, before it is fitted.
     """
-    folds = []
+    folds, refits = [], _is_refit(job)
     for number, parts in enumerate(fits, start=1):
         with job.stage(f"fold {number} of {len(fits)}"), job.store.section():
-            data = job.prepare(parts)
-            if number == 1:
-                on_first(data)
-            folds.append(_fit(job, data, number))
-    refits = _is_refit(job)
+            told = on_first if number == 1 else None
+            folds.append(_fit(job, parts, number, told))
     metrics = _metrics(job, folds)
     if not refits:
         metrics["refit"] = None
@@ -85,7 +79,12 @@ def cross_validate(
     return learner, metrics
 
 
-def _fit(job: Job, data: Prepared, number: int) -> _Fold:
+def _fit(
+    job: Job, parts: Parts, number: int, told: Callable[[Prepared], None] | None
+) -> _Fold:
+    data = job.prepare(parts)  # held here alone, so that it goes before the next
+    if told is not None:
+        told(data)
     learner = job.fit(data, fold=number)
     seed = job.config.seed
     tested = Tested.of(learner, data, job.target, seed) if len(data.test) else None
@@ -114,75 +113,34 @@ def _metrics(job: Job, folds: Sequence[_Fold]) -> dict[str, Any]:
         return metrics | Tested.averaged(tested).judged(target, seed)
     judged = [one.judged(target, seed) for one in tested]
     num_once = len(folds) // split.repeats  # folds that share no test row
+    _tell_undefined(metrics["primary"], judged, num_once)
     once = Tested.pooled(tested[:num_once])
     metrics["num_rows"] = metrics["num_rows"] | {"test": len(once.y)}
     metrics["curves"] = curves(target.task, once.y, once.ours, target.labels, seed=seed)
-    return metrics | _combined(target.task, judged, num_once, once.description)
+    # Rows of a group or of a time are alike: folds differ by more than rows tell.
+    has_keys = bool(job.schema.keys)
+    scores = combined(target.task, judged, num_once, has_keys=has_keys)
+    scores["verdict"]["about"] = once.description
+    return metrics | scores
 
 
-def _combined(
-    task: str, judged: Sequence[dict[str, Any]], num_once: int, about_linear: str
-) -> dict[str, Any]:
-    """Means over folds; intervals from those of the folds, which share no test row.
-
-    Not the scores of all rows together: models of different folds put their numbers on
-    different scales, and an AUC over all would count that as errors.
-    """
-    once = judged[:num_once]
-    known, test = METRICS[task], mean_and_spread([_values(one) for one in judged])
-    for name, cell in list(test.items()):
-        half = _half_width([one["test"][name] for one in once])
-        test[name] = cell | _interval(cell["value"], half, known[name])
-    verdicts = [one["verdict"] for one in judged]
-    verdict = verdicts[0] | {
-        key: _mean([one[key] for one in verdicts])
-        for key in ("ours", "theirs", "difference")
-    }
-    half = _half_width([one["verdict"] for one in once])
-    verdict |= {"low": None, "high": None, "about": about_linear}
-    if verdict["difference"] is not None and half is not None:
-        gain = verdict["difference"]
-        share = NormalDist(gain, max(half / 1.96, 1e-12)).cdf(0)
-        verdict |= {"low": gain - half, "high": gain + half}
-        verdict["probability_better"] = 1 - share
-    verdict["sentence"] = evaluation.verdict(task, verdict, baseline="linear")
-    names = judged[0]["baselines"]
-    baselines = {
-        name: {
-            metric: _mean([one["baselines"][name][metric] for one in judged])
-            for metric in known
-        }
-        for name in names
-    }
-    return {"test": test, "verdict": verdict, "baselines": baselines}
-
-
-def _values(judged: dict[str, Any]) -> dict[str, float | None]:
-    return {name: cell["value"] for name, cell in judged["test"].items()}
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
-
-
-def _half_width(cells: Sequence[dict[str, Any]]) -> float | None:
-    """Of the interval of the mean of independent numbers with intervals."""
-    if any(cell["low"] is None or cell["high"] is None for cell in cells):
-        return None
-    halves = [(cell["high"] - cell["low"]) / 2 for cell in cells]
-    return math.sqrt(sum(half**2 for half in halves)) / len(halves)
-
-
-def _interval(
-    value: float | None, half: float | None, metric: Metric
-) -> dict[str, float | None]:
-    if value is None or half is None:
-        return {"low": None, "high": None}
-    low, high = value - half, value + half
-    if metric.greater_is_better:
-        return {"low": low, "high": min(high, metric.best)}
-    return {"low": max(low, metric.best), "high": high}
+def _tell_undefined(
+    metric: str, judged: Sequence[dict[str, Any]], num_folds: int
+) -> None:
+    """Folds that do not count in the mean of the metric that counts most."""
+    undefined = [
+        str(place % num_folds + 1)
+        for place, one in enumerate(judged)
+        if one["test"][metric]["value"] is None
+    ]
+    if undefined:
+        warn(
+            "folds_undefined",
+            f"{metric} is not defined on the test rows of fold {', '.join(undefined)}, "
+            "which lack a class, and is the mean of the others. Ask for fewer folds "
+            "(--folds 3), or give more rows of the rare classes.",
+            folds=undefined,
+        )
 
 
 def _is_refit(job: Job) -> bool:

@@ -1,12 +1,14 @@
 """What a run reads: its data, rows of one's own, and the split of them."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kerastrain.arrays import ArrayStore
-from kerastrain.config import RunConfig
+from kerastrain.config import RunConfig, SplitConfig
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note
 from kerastrain.ingest import Table
@@ -22,7 +24,7 @@ __all__ = ["Sources", "described", "draw", "open_sources", "split_keys"]
 # them has a 95 % interval of 13 points, and says little about the next model.
 FEW_ROWS = 1_000
 _LEAST_FOR_FOLDS = 50
-_NUM_FOLDS = 5
+_NUM_FOLDS = (5, 3)  # 3 where groups, times or classes are too few for 5
 _OWN = ("validation", "test")
 
 
@@ -112,53 +114,81 @@ def draw(
 
     Rows of one's own lie behind the rows of the data, validation before test.
     """
-    present = table.has_target
-    config = _with_folds(config, int(present[: table.num_rows_of[0]].sum()), own)
-    is_single, num_rows = config.split.folds == 1, table.num_rows_of[0]
+    present, num_rows = table.has_target, table.num_rows_of[0]
     has_classes = schema.target is not None and schema.target.task != "regression"
     hashes = table.row_hashes(store)
     strata = table.target if has_classes else None
-    arguments: Any = (
-        None if strata is None else first_rows(strata, num_rows),
-        present[:num_rows],
-        first_rows(hashes, num_rows),
-        config.split,
-    )
+    classes = None if strata is None else first_rows(strata, num_rows)
     keys, seed = table.keys.first(num_rows), config.seed
-    if is_single:
-        fits = [split(*arguments, seed=seed, keys=keys, own=own)]
-    else:
-        fits = split_folds(*arguments, seed=seed, keys=keys, own=own)
+
+    def drawn(chosen: SplitConfig) -> list[Parts]:
+        rows = (classes, present[:num_rows], first_rows(hashes, num_rows))
+        if chosen.folds == 1:
+            return [split(*rows, chosen, seed=seed, keys=keys, own=own)]
+        return split_folds(*rows, chosen, seed=seed, keys=keys, own=own)
+
+    num_known = int(present[:num_rows].sum())
+    chosen, fits = _chosen(config.split, num_known, own, drawn, has_classes=has_classes)
     store.take_back(hashes)
     fits = [_with_own(parts, table, present, own, schema) for parts in fits]
     _tell_dropped(table, schema, present)
+    config = config.model_copy(update={"split": chosen})
     return config, [parts.stored(store) for parts in fits]
 
 
-def _with_folds(config: RunConfig, num_rows: int, own: frozenset[str]) -> RunConfig:
-    """With the number of folds; ConfigError for folds beside validation rows."""
-    split = config.split
-    if "validation" in own and split.folds not in ("auto", 1):
-        raise ConfigError(
-            "split.folds: each fold draws validation rows of its own. Leave "
-            "--validation or --folds out."
-        )
-    if split.folds != "auto":
-        return config
+def _chosen(
+    config: SplitConfig,
+    num_rows: int,
+    own: frozenset[str],
+    drawn: Callable[[SplitConfig], list[Parts]],
+    *,
+    has_classes: bool,
+) -> tuple[SplitConfig, list[Parts]]:
+    """The split with its number of folds; ConfigError for folds beside validation."""
+    if config.folds != "auto":
+        if "validation" in own and config.folds > 1:
+            raise ConfigError(
+                "split.folds: each fold draws validation rows of its own. Leave "
+                "--validation or --folds out."
+            )
+        return config, drawn(config)
     is_few = _LEAST_FOR_FOLDS <= num_rows < FEW_ROWS
-    folds = _NUM_FOLDS if is_few and "validation" not in own and not split.column else 1
-    if folds > 1:
-        note(
-            "folds_chosen",
-            f"{num_rows} rows with a target are few: a single test part would hold "
-            f"{round(num_rows * split.test)} of them and give a score that another "
-            f"split would not. So {folds} models are trained, and every row is tested "
-            "once by one that never saw it. For a single split: --folds 1",
-            folds=folds,
-            rows=num_rows,
-        )
-    return config.model_copy(
-        update={"split": split.model_copy(update={"folds": folds})}
+    has_parts = "validation" in own or config.column
+    for folds in _NUM_FOLDS if is_few and not has_parts else ():
+        several = config.model_copy(update={"folds": folds})
+        try:
+            fits = drawn(several)
+        except DataError:  # too few of something; whoever asks for folds is told
+            continue
+        _tell_folds(several, num_rows, own, has_classes=has_classes)
+        return several, fits
+    single = config.model_copy(update={"folds": 1})
+    return single, drawn(single)
+
+
+def _tell_folds(
+    config: SplitConfig, num_rows: int, own: frozenset[str], *, has_classes: bool
+) -> None:
+    """Why a small table has folds, with what a single split would be worth."""
+    num_tested = round(num_rows * (config.test or 0.15))
+    if has_classes:  # 95 % of a normal distribution
+        known = f"an accuracy of 80 % to ± {78.4 / math.sqrt(num_tested):.0f} points"
+    else:  # of errors that are normal
+        known = f"an RMSE to ± {138.6 / math.sqrt(num_tested):.0f} %"
+    why = f"a single test part of {num_tested} would tell {known}"
+    how = "and every row is tested once by one that never saw it"
+    if config.time is not None:
+        how = "each tested on the rows after those that it saw"
+    if "test" in own:
+        num_choosing = round(num_rows * config.validation)
+        why = f"in a single split {num_choosing} of them would choose the epoch"
+        how = "each with other rows that choose its epoch"
+    note(
+        "folds_chosen",
+        f"{num_rows} rows with a target are few: {why}. So {config.folds} models are "
+        f"trained, {how}. For a single split: --folds 1",
+        folds=config.folds,
+        rows=num_rows,
     )
 
 

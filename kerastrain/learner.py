@@ -122,7 +122,7 @@ class KerasLearner(Learner):
     ):
         front, objective = data.front, data.objective
         self.objective = objective
-        self.weight_of = data.weight_of
+        self.weight = data.weight  # not `data`: its arrays go when a fold ends
         self.balance = data.balance
         self.plan = plan
         self.best_epoch = 0
@@ -149,7 +149,7 @@ class KerasLearner(Learner):
         plan = self.plan
         validation = validation.at_most(most_rows(self.objective.num_outputs))
         targets = validation.targets
-        weight = self.weight_of(validation)
+        weight = None if self.weight is None else self.weight[validation.index]
         prefix, core = cut(self.numeric)
         train, validation = self._balanced(prefix, train, validation)
         blocks = self._blocks(train)

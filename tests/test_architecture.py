@@ -29,7 +29,8 @@ ORDER = {
         engine evaluation callbacks baselines curves environment trackers.* exports.*
         parity""",
     "learners": "prepare shift timedrift learner",
-    "runs": "report assessment ensemble fitting folds inputs gate serving run",
+    "runs": """report assessment ensemble fitting foldscores folds inputs gate serving
+        run""",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

@@ -1,11 +1,14 @@
 """Cross-validation in a run: scores, the model that is kept, what is written down."""
 
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import kerastrain
 from kerastrain.errors import ConfigError
+from kerastrain.fitting import Job
 from kerastrain.parts import load_parts
 
 QUICK = {"fit": {"epochs": 2}, "model": "linear", "progress": False}
@@ -191,3 +194,40 @@ def test_validation_rows_of_ones_own_choose_the_epoch(tmp_path):
             out=str(tmp_path / "both"),
             **QUICK,
         )
+
+
+def test_few_groups_make_fewer_folds_and_a_metric_may_lack_in_one(tmp_path):
+    data = FRAME.drop(columns=["z", "day", "who"]).iloc[:90]
+    data["who"] = [f"p{i % 3}" for i in range(90)]
+    data["y"] = ["yes" if i % 3 == 0 and i % 2 else "no" for i in range(90)]
+    run = kerastrain.train(
+        data,
+        "y",
+        out=str(tmp_path / "few"),
+        split={"group": "who"},
+        exports=[],
+        **QUICK,
+    )
+    assert run.config.split.folds == 3
+    assert run.metrics["num_folds"] == 3
+    assert {"folds_chosen", "folds_undefined"} <= events_of(run)
+    assert run.metrics["test"]["accuracy"]["value"] is not None
+
+
+def test_encoded_rows_of_a_fold_are_let_go_before_the_next(tmp_path, monkeypatch):
+    seen, num_alive = [], []
+    prepare = Job.prepare
+
+    def watched(job, parts):
+        num_alive.append(sum(one() is not None for one in seen))
+        data = prepare(job, parts)
+        seen.append(weakref.ref(data))
+        return data
+
+    monkeypatch.setattr(Job, "prepare", watched)
+    data = FRAME[["x", "y"]].iloc[:60]
+    split = {"folds": 2, "refit": True}
+    kerastrain.train(
+        data, "y", out=str(tmp_path / "r"), split=split, exports=[], **QUICK
+    )
+    assert num_alive == [0, 0, 0]

@@ -251,18 +251,18 @@ def metric_table(files: RunFiles) -> str:
         lines.append([_metric_name(name, known), ours, *spread, *rest, *last])
     kind = "metrics estimates" + (" with-spread" if has_spread else "")
     kind += " with-validation" if has_validation else ""
-    lead = _said_of_metrics(has_spread) if part == "test" else ""
+    lead = _said_of_metrics(files) if part == "test" else ""
     return section("metrics", "Every metric", table(head, lines, kind=kind), lead=lead)
 
 
-def _said_of_metrics(has_spread: bool) -> str:
-    said = "Intervals are from the bootstrap over the test rows; the best is bold."
-    if has_spread:
-        said += (
-            " Mean and spread (standard deviation) are those of the folds; the "
-            "baselines are scored on the test rows of all folds together."
-        )
-    return said
+def _said_of_metrics(files: RunFiles) -> str:
+    if not files.is_mean_of_folds:
+        return "Intervals are from the bootstrap over the test rows; the best is bold."
+    return (
+        "Mean and spread (standard deviation) are those of the folds, the baselines "
+        "means likewise; the best is bold. Intervals are from the bootstrap over the "
+        "test rows of each fold, and at least as wide as the folds differ."
+    )
 
 
 def _digits(cell: Estimate) -> int:
