@@ -54,8 +54,14 @@ class Job:
         return self.schema.target
 
     def prepare(self, parts: Parts) -> Prepared:
-        """Rows of these parts, encoded by what their train rows hold."""
-        return prepare(self.table, self.schema, parts, self.store, self.config)
+        """Rows of these parts, encoded by what their train rows hold.
+
+        What the first of them settle (`--imbalance auto`) holds for the fits after it.
+        """
+        data = prepare(self.table, self.schema, parts, self.store, self.config)
+        settled = {"imbalance": data.balance.config}
+        self.config = self.config.model_copy(update=settled)
+        return data
 
     def fit(self, data: Prepared, *, fold: int | None = None) -> KerasLearner:
         """Train on the train rows; validation rows choose the epoch."""

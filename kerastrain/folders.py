@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from kerastrain.errors import SourceError, listing, suggest
 from kerastrain.events import note, warn
+from kerastrain.source import Source
 
-__all__ = ["ClassFile", "find_class_files", "fingerprint", "leave_out_bad", "table"]
+__all__ = ["ClassFile", "ClassFolder", "find_class_files", "leave_out_bad", "table"]
 
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")
 BATCH_BYTES = 32 << 20
@@ -26,6 +27,41 @@ class ClassFile:
     path: Path
     relative: str
     label: str | None
+
+
+class ClassFolder(Source):
+    """Files by class, of which a leaf says what they hold.
+
+    Args:
+        content: name and type of the column of their content.
+        read: the content of a file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence["ClassFile"],
+        content: pa.Field,
+        read: Callable[[Path], Any],
+    ):
+        self.name = name
+        self._files = files
+        self._read = read
+        texts = [pa.field("path", pa.string()), pa.field("label", pa.string())]
+        self.schema = pa.schema([content, *texts])
+        self.num_rows = len(files)
+        self._fingerprint: dict[str, Any] = {}
+
+    def scan(
+        self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        names = self.checked_columns(columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return table(self._files, schema, self._read, batch_rows)
+
+    def fingerprint(self) -> dict[str, Any]:
+        self._fingerprint = self._fingerprint or _fingerprint(self.name, self._files)
+        return self._fingerprint
 
 
 def find_class_files(
@@ -234,7 +270,7 @@ def _batch(
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def fingerprint(folder: str, files: Sequence[ClassFile]) -> dict[str, Any]:
+def _fingerprint(folder: str, files: Sequence[ClassFile]) -> dict[str, Any]:
     """Number and size of the files, and one hash over their paths and contents."""
     whole, size = hashlib.sha256(), 0
     for file in files:

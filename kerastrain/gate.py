@@ -24,15 +24,11 @@ class Gate:
         self._refuse()
 
     def check_rows(self, data: Prepared, job: Job) -> None:
-        """Before the first fit: parts that differ, a time that is not used.
-
-        What the fit settles (`--imbalance auto`) is recorded in the configuration.
-        """
+        """Before the first fit: parts that differ, a time that is not used."""
         has_test = "test" in job.own
         check_split(data, job.schema, has_test=has_test)
         if not has_test:
             warn_of_time(data, job.schema, seed=job.config.seed)
-        job.config = job.config.model_copy(update={"imbalance": data.balance.config})
         self._refuse()
 
     def _refuse(self) -> None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from kerastrain.config import RuntimeConfig
 from kerastrain.errors import ConfigError
+from kerastrain.tensors import share_gpus
 
 __all__ = ["Devices", "runtime"]
 
@@ -41,7 +42,7 @@ def runtime(config: RuntimeConfig, *, seed: int) -> Iterator[Devices]:
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()
     policy = keras.config.dtype_policy()
-    _share_gpus()
+    share_gpus()
     names = _device_names(config.strategy)
     precision = resolved_precision(config.precision)
     keras.utils.set_random_seed(seed)
@@ -65,14 +66,6 @@ def resolved_precision(precision: str) -> str:
     capability = tf.config.experimental.get_device_details(gpus[0])
     major = capability.get("compute_capability", (0, 0))[0]
     return "mixed_bfloat16" if major >= 8 else "mixed_float16"
-
-
-def _share_gpus() -> None:
-    """Take GPU memory as needed. By default TensorFlow takes all of it, and the process
-    that replays an export on the same GPU finds none."""
-    for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # in use already: cannot be changed
-            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _device_names(strategy: str) -> tuple[str, ...]:

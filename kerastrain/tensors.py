@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["numpy_elements"]
+__all__ = ["numpy_elements", "share_gpus"]
 
 
 def numpy_elements(dataset: Callable[[], tf.data.Dataset]) -> Iterator[Any]:
@@ -15,7 +15,7 @@ def numpy_elements(dataset: Callable[[], tf.data.Dataset]) -> Iterator[Any]:
     The device is named around each step, not around the loop: between two steps the
     caller's own code runs, which must not land on the CPU.
     """
-    _share_gpus()
+    share_gpus()
     with tf.device("CPU:0"):
         iterator = dataset().as_numpy_iterator()
     while True:
@@ -27,9 +27,13 @@ def numpy_elements(dataset: Callable[[], tf.data.Dataset]) -> Iterator[Any]:
         yield element
 
 
-def _share_gpus() -> None:
-    """The first operation opens all GPUs, and by default TensorFlow then takes all of
-    their memory, long before training starts."""
+def share_gpus() -> None:
+    """Take GPU memory as needed.
+
+    The first operation opens all GPUs, and by default TensorFlow then takes all of
+    their memory: long before training starts, and the process that replays an export
+    on the same GPU finds none.
+    """
     for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # open already: cannot be changed
+        with contextlib.suppress(RuntimeError):  # in use already: cannot be changed
             tf.config.experimental.set_memory_growth(gpu, True)

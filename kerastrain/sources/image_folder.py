@@ -1,23 +1,18 @@
 """Folders of images by class."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from kerastrain import folders
-from kerastrain.source import Source
 
 __all__ = ["ImageFolderSource"]
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-SCHEMA = pa.schema(
-    [("image", pa.binary()), ("path", pa.string()), ("label", pa.string())]
-)
 
 
-class ImageFolderSource(Source):
+class ImageFolderSource(folders.ClassFolder):
     """A folder of images with one folder for each class: `image`, `path`, `label`.
 
     `image` holds the bytes of a file; they are not decoded here. That a file is an
@@ -32,23 +27,9 @@ class ImageFolderSource(Source):
     def __init__(
         self, data: Any, max_bad_rows: float = 0.001, *, split: str | None = None
     ):
-        self.name, files = folders.find_class_files(data, ENDINGS, split)
-        self._files = folders.leave_out_bad(files, _problem, max_bad_rows, self.name)
-        self.schema = SCHEMA
-        self.num_rows = len(self._files)
-        self._fingerprint: dict[str, Any] = {}
-
-    def scan(
-        self, columns: Sequence[str] | None = None, *, batch_rows: int = 65_536
-    ) -> Iterator[pa.RecordBatch]:
-        names = self.checked_columns(columns)
-        schema = pa.schema([SCHEMA.field(name) for name in names])
-        return folders.table(self._files, schema, Path.read_bytes, batch_rows)
-
-    def fingerprint(self) -> dict[str, Any]:
-        if not self._fingerprint:
-            self._fingerprint = folders.fingerprint(self.name, self._files)
-        return self._fingerprint
+        name, files = folders.find_class_files(data, ENDINGS, split)
+        files = folders.leave_out_bad(files, _problem, max_bad_rows, name)
+        super().__init__(name, files, pa.field("image", pa.binary()), Path.read_bytes)
 
 
 def _problem(path: Path) -> str | None:
