@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from kerastrain.arrays import ArrayStore
-from kerastrain.callbacks import BestWeights, Checkpoints, HistoryFile
 from kerastrain.config import RunConfig
 from kerastrain.ingest import Table
 from kerastrain.learner import KerasLearner, TrainingPlan
@@ -19,6 +18,9 @@ from kerastrain.secrets import hide_passwords
 from kerastrain.split import Parts
 from kerastrain.store import RunFolder
 from kerastrain.trackers import TRACKERS
+from kerastrain.training.history import HistoryFile
+from kerastrain.training.stopping import BestWeights
+from kerastrain.training.weights import Checkpoints
 
 __all__ = ["Job"]
 
@@ -94,7 +96,10 @@ class Job:
         inside = "" if fold is None else f"fold_{fold}" if fold else "refit"
 
         def checkpoints(best: BestWeights, whole: keras.Model) -> Checkpoints:
-            every, keep = config.fit.checkpoint_every, config.fit.keep_checkpoints
+            every, keep = (
+                config.checkpoint.weights_every,
+                config.checkpoint.keep_weights,
+            )
             place = folder.checkpoints / inside
             return Checkpoints(place, best, whole, every=every, keep=keep)
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 from kerastrain.arrays import ArrayStore, pieces
 from kerastrain.blocks import Blocks
 from kerastrain.calibration import Correction
-from kerastrain.callbacks import BestWeights, EpochOrder, StopOnNaN, Validate
 from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from kerastrain.engine import Engine, make_optimizer
 from kerastrain.errors import ConfigError
@@ -28,6 +27,8 @@ from kerastrain.prepare import Prepared
 from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Schedule
 from kerastrain.store import atomic
+from kerastrain.training.stopping import BestWeights
+from kerastrain.training.validation import EpochOrder, StopOnNaN, Validate
 
 __all__ = ["KerasLearner", "Learner", "TrainingPlan", "resolved_fit"]
 
@@ -310,7 +311,7 @@ _BATCH_SIZES = ((1_024, 32), (8_192, 128), (30_000, 256), (100_000, 512))
 def resolved_fit(fit: FitConfig, num_rows: int, num_replicas: int) -> FitConfig:
     """`auto` as numbers, for `num_rows` train rows."""
     batch_size, epochs = fit.batch_size, fit.epochs
-    if batch_size == "auto":
+    if batch_size == "by_rows":
         fitting = [size for rows, size in _BATCH_SIZES if num_rows <= rows]
         batch_size = fitting[0] if fitting else 1_024
     batch_size = max(batch_size, num_replicas)

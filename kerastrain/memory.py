@@ -26,9 +26,13 @@ _ARRAYS_SHARE = 0.15
 # Below it DuckDB (2.0) cannot read a wide CSV with two threads; the network, a block
 # of steps and a chunk of rows take about as much again.
 _LEAST_DUCKDB = 150 << 20
-# Each thread that reads a CSV holds buffers of 32 MB: with 213 MB and two threads the
-# profile of 30 million rows (6 GB) ended in "could not allocate block".
+# Each thread that reads a CSV holds buffers of 32 MB.
 _FOR_TWO_THREADS = 250 << 20
+# While a whole table is profiled there are neither arrays nor a network. With 284 MB
+# the profile of 30 million rows (6 GB) ended in "could not allocate block": with two
+# threads as it was read, with one where equal rows are counted.
+_PROFILE_SHARE = 0.65
+_FOR_TWO_THREADS_IN_PROFILE = 1 << 30
 _LEAST_WORK = 400 << 20
 
 
@@ -53,6 +57,11 @@ class Budget:
     @property
     def duckdb(self) -> int:
         return max(_LEAST_DUCKDB, int(self.free * _DUCKDB_SHARE))
+
+    @property
+    def profile(self) -> int:
+        """Of DuckDB while it holds a whole table."""
+        return max(_LEAST_DUCKDB, int(self.free * _PROFILE_SHARE))
 
     @property
     def arrays(self) -> int:
@@ -91,13 +100,22 @@ def limited(budget: Budget) -> Iterator[Budget]:
         _budget.reset(token)
 
 
-def connect(path: str = ":memory:", **settings: Any) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection within the budget of the run, if there is one."""
+def connect(
+    path: str = ":memory:", *, for_table: bool = False, **settings: Any
+) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection within the budget of the run, if there is one.
+
+    Args:
+        for_table: it is to hold a whole table while there is little else.
+    """
     budget = _budget.get()
     if budget is not None:
         # DuckDB counts what it holds itself, without what its allocator keeps.
-        settings.setdefault("memory_limit", f"{budget.duckdb}B")
-        if budget.duckdb < _FOR_TWO_THREADS:
+        limit, enough = budget.duckdb, _FOR_TWO_THREADS
+        if for_table:
+            limit, enough = budget.profile, _FOR_TWO_THREADS_IN_PROFILE
+        settings.setdefault("memory_limit", f"{limit}B")
+        if limit < enough:
             settings.setdefault("threads", 1)
         if budget.folder is not None:
             settings.setdefault("temp_directory", str(budget.folder / "spill"))

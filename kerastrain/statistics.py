@@ -93,7 +93,9 @@ def load_cells(
     """
     with (
         tempfile.TemporaryDirectory(prefix="kerastrain-") as folder,
-        contextlib.closing(connect(temp_directory=folder)) as connection,
+        contextlib.closing(
+            connect(for_table=True, temp_directory=folder)
+        ) as connection,
     ):
         storage = {field.name: _storage(field.type) for field in source.schema}
         ids = {name: f"c{i}" for i, name in enumerate(storage)}

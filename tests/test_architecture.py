@@ -26,7 +26,7 @@ ORDER = {
         columns.* statistics mixtures detection quality targets splitkeys texts
         profile ingest features pipeline blocks resampling surrogate""",
     "parts": """models.* calibration objective comparison imbalance runtime schedules
-        engine evaluation callbacks baselines curves environment trackers.* exports.*
+        engine evaluation training baselines curves environment trackers.* exports.*
         parity""",
     "learners": "prepare shift timedrift learner",
     "runs": """report assessment ensemble fitting foldscores folds inputs gate serving

@@ -6,13 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from kerastrain.callbacks import (
-    BestWeights,
-    Checkpoints,
-    HistoryFile,
-    StopOnNaN,
-    Validate,
-)
 from kerastrain.config import ObjectiveConfig
 from kerastrain.engine import Engine
 from kerastrain.errors import ConfigError, DivergenceError
@@ -21,6 +14,10 @@ from kerastrain.events import recording
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 from kerastrain.schema import Target
+from kerastrain.training.history import HistoryFile
+from kerastrain.training.stopping import BestWeights
+from kerastrain.training.validation import StopOnNaN, Validate
+from kerastrain.training.weights import Checkpoints
 
 
 def tiny_model():

@@ -49,7 +49,8 @@ def test_a_resolved_configuration_holds_the_options_that_were_not_given():
         (
             {"fit": {"epoch": 3}},
             "no key 'fit.epoch'. Did you mean 'epochs'? Keys: epochs, batch_size, "
-            "patience, monitor, steps_per_call, checkpoint_every, keep_checkpoints.",
+            "patience, min_delta, baseline, target, time_limit, monitor, "
+            "steps_per_call, accumulate, remat, retries, find_rate.",
         ),
         (
             {"columns": {"zip": {"typ": "numeric"}}},
@@ -90,8 +91,9 @@ def test_a_resolved_configuration_holds_the_options_that_were_not_given():
         (
             {"optimizer": {"name": "adamw", "lerning_rate": 1}},
             "optimizer: adamw has no option 'lerning_rate'. Did you mean "
-            "'learning_rate'? Options: learning_rate, weight_decay, clip_norm, beta_1, "
-            "beta_2, epsilon, amsgrad.",
+            "'learning_rate'? Options: learning_rate, weight_decay, clip_norm, "
+            "clip_each_norm, clip_value, no_decay, rates, layer_decay, unfreeze, "
+            "beta_1, beta_2, epsilon, amsgrad.",
         ),
         (
             {"model": {"name": "mlp", "dropuot": 1}},

@@ -191,7 +191,7 @@ TWO_DEVICES = """
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
     import keras, numpy as np
-    from kerastrain.callbacks import Validate
+    from kerastrain.training.validation import Validate
     from kerastrain.config import ObjectiveConfig, OptimizerConfig, RuntimeConfig
     from kerastrain.objective import Objective
     from kerastrain.engine import Engine, make_optimizer

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import pytest
 
-from kerastrain.callbacks import BestWeights, Checkpoints
 from kerastrain.errors import StorageError
 from kerastrain.store import atomic, write_json
+from kerastrain.training.stopping import BestWeights
+from kerastrain.training.weights import Checkpoints
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from kerastrain.config.errors import first_problem
 from kerastrain.config.file import load_config, with_overrides, yaml_text
 from kerastrain.config.parts import Named, Part
 from kerastrain.config.training import (
+    AverageConfig,
+    CheckpointConfig,
     ExportConfig,
     FitConfig,
     ModelConfig,
@@ -24,6 +26,7 @@ from kerastrain.config.training import (
     RuntimeConfig,
     ScheduleConfig,
     TrackerConfig,
+    WatchConfig,
 )
 from kerastrain.errors import unknown
 from kerastrain.optimizers import OPTIMIZERS
@@ -31,6 +34,8 @@ from kerastrain.secrets import hide_passwords
 
 __all__ = [
     "OPTIMIZERS",
+    "AverageConfig",
+    "CheckpointConfig",
     "ColumnConfig",
     "ExportConfig",
     "FeaturesConfig",
@@ -46,6 +51,7 @@ __all__ = [
     "SourceConfig",
     "SplitConfig",
     "TrackerConfig",
+    "WatchConfig",
     "load_config",
     "parse_config",
     "with_overrides",
@@ -100,7 +106,10 @@ class RunConfig(Part):
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    average: AverageConfig = AverageConfig()
     fit: FitConfig = FitConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    watch: WatchConfig = WatchConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     exports: list[ExportConfig] = [ExportConfig()]
     trackers: list[TrackerConfig] = [TrackerConfig()]

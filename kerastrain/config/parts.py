@@ -15,7 +15,17 @@ from pydantic import (
 
 from kerastrain.registry import Registry
 
-__all__ = ["Auto", "Bytes", "Count", "Named", "Part", "named"]
+__all__ = [
+    "Auto",
+    "Bytes",
+    "Count",
+    "Every",
+    "Named",
+    "Part",
+    "Seconds",
+    "Span",
+    "named",
+]
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -88,4 +98,66 @@ Bytes = Annotated[
     Field(ge=0),
     BeforeValidator(_bytes),
     WithJsonSchema({"type": ["integer", "string"], "examples": ["500MB", "2GiB"]}),
+]
+
+
+# --- times ------------------------------------------------------------------------
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*")
+
+
+def _seconds(value: Any) -> Any:
+    """`"90s"`, `"10m"`, `"1h30m"` to seconds; a number is seconds already."""
+    if not isinstance(value, str) or value == "auto":
+        return value
+    parts = _TIME.findall(value)
+    if not parts or _TIME.sub("", value).strip():
+        raise ValueError("expected a time such as 90s, 10m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+Seconds = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": ["number", "string"], "examples": ["90s", "10m"]}),
+]
+
+
+def _every(value: Any) -> Any:
+    """A number of steps as it is; `"60s"` as `"60s"`, checked."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*(steps?)?\s*", value):
+        value = int(value.replace("steps", "").replace("step", ""))
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if not isinstance(value, str):
+        raise ValueError("expected steps, as 500, or a time, as 60s")
+    return f"{_seconds(value):g}s"
+
+
+# Steps as a number, or seconds as text ("60s").
+Every = Annotated[
+    int | str,
+    BeforeValidator(_every),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [500, "60s"]}),
+]
+
+
+def _span(value: Any) -> Any:
+    """Epochs as a number; `"500 steps"` as it is, checked."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[1-9]\d*\s*(epochs?)?\s*", value):
+        value = int(re.sub(r"\D", "", value))
+    if isinstance(value, str) and re.fullmatch(r"\s*[1-9]\d*\s*steps?\s*", value):
+        return f"{int(re.sub(r'[^0-9]', '', value))} steps"
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("expected epochs, as 10, or steps, as '500 steps'")
+
+
+# Epochs as a number, or steps as text ("500 steps").
+Span = Annotated[
+    int | str,
+    BeforeValidator(_span),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [10, "500 steps"]}),
 ]

@@ -14,6 +14,8 @@ __all__ = ["config_schema"]
 
 # Parts that may be a plain text, and the key it then stands for.
 _PLAIN = {
+    "AverageConfig": "name",
+    "CheckpointConfig": "every",
     "ColumnConfig": "type",
     "ImbalanceConfig": "method",
     "OptimizerConfig": "name",

@@ -1,0 +1,1 @@
+"""What goes on around the engine while it fits: each leaf is one concern."""
