@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SourceError,
         UnknownName,
     )
+    from kerastrain.reproduction import reproduce
     from kerastrain.run import train
     from kerastrain.schema import Schema
     from kerastrain.serving import load
@@ -42,12 +43,19 @@ __all__ = [
     "SourceError",
     "UnknownName",
     "load",
+    "reproduce",
     "train",
 ]
 
 __version__ = "0.1.0"
 
-_HOMES = {"RunConfig": "config", "Schema": "schema", "load": "serving", "train": "run"}
+_HOMES = {
+    "RunConfig": "config",
+    "Schema": "schema",
+    "load": "serving",
+    "reproduce": "reproduction",
+    "train": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,7 @@ class Blocks:
     `steps_per_call` steps, and int32 `(steps + 1,)` that parts them into steps; the
     engine takes it apart inside one call of its compiled function. The order of rows
     depends on `(seed, epoch)` and the shape of the rows alone, not on where they lie;
-    set `epoch` before each iteration.
+    set `epoch` before each iteration, and `first_block` to begin in the middle.
 
     Rows of more than `WINDOW_BYTES` are shuffled in two levels: runs of 1,024 rows in
     random order, then the rows of as many runs as fill the window. Reads from disk stay
@@ -55,6 +55,7 @@ class Blocks:
     seed: int
     num_replicas: int = 1
     epoch: int = 0
+    first_block: int = 0
 
     @property
     def num_steps(self) -> int:
@@ -95,9 +96,23 @@ class Blocks:
         order = np.concatenate([*self.order(epoch)])
         return np.split(order, np.cumsum(self.step_sizes)[:-1])
 
+    def rows_of(self, epoch: int, step: int) -> np.ndarray:
+        """Positions of the rows of one step, without those of all."""
+        first = int(self.step_sizes[:step].sum())
+        end = first + int(self.step_sizes[step])
+        found, seen = [], 0
+        for piece in self.order(epoch):
+            found.append(piece[max(0, first - seen) : max(0, end - seen)])
+            seen += len(piece)
+            if seen >= end:
+                break
+        return np.concatenate(found)
+
     def __iter__(self) -> Iterator[Block]:
+        first = self.first_block * self.steps_per_call
         pool = _Pool(self.rows, self.order(self.epoch))
-        for start in range(0, self.num_steps, self.steps_per_call):
+        pool.skip(int(self.step_sizes[:first].sum()))
+        for start in range(first, self.num_steps, self.steps_per_call):
             sizes = self.step_sizes[start : start + self.steps_per_call]
             ends = np.cumsum([0, *sizes])
             arrays = pool.take(int(ends[-1]))
@@ -128,8 +143,6 @@ class Blocks:
             lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), example
         )
         data = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=spec)
-        count = self.num_blocks * self.num_replicas
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
         return data.prefetch(2 * self.num_replicas)
 
 
@@ -140,6 +153,14 @@ class _Pool:
         self._rows = rows
         self._order = order
         self._held: Taken = rows.take(np.zeros(0, "int64"))
+
+    def skip(self, num_rows: int) -> None:
+        """Pass over rows without reading them."""
+        while num_rows:
+            piece = next(self._order)
+            if len(piece) > num_rows:
+                self._held = self._rows.take(piece[num_rows:])
+            num_rows -= min(num_rows, len(piece))
 
     def take(self, num_rows: int) -> Taken:
         """The next rows; there are always so many."""

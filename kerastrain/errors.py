@@ -10,7 +10,8 @@ KerastrainError             exit code 2: the user's input; one line, no tracebac
 ├── StorageError            RuntimeError  the disk is full, or cannot be written
 ├── MissingExtra            ImportError   an optional package is not installed
 ├── ParityError             RuntimeError  exit code 3: an export differs
-└── DivergenceError         RuntimeError  exit code 4: training ran into NaN
+├── DivergenceError         RuntimeError  exit code 4: training ran into NaN
+└── Interrupted             KeyboardInterrupt  exit code 130 or 143: it was stopped
 """
 
 import difflib
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DivergenceError",
+    "Interrupted",
     "KerastrainError",
     "MissingExtra",
     "ParityError",
@@ -83,6 +85,19 @@ class DivergenceError(KerastrainError, RuntimeError):
     """Training produced NaN or infinite values."""
 
     exit_code = 4
+
+
+class Interrupted(KerastrainError, KeyboardInterrupt):
+    """Training was stopped by a signal after its state was written.
+
+    Args:
+        signal_number: 2 for Ctrl-C, 15 for SIGTERM.
+    """
+
+    def __init__(self, message: str, signal_number: int = 2):
+        super().__init__(message)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

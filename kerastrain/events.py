@@ -55,15 +55,22 @@ class Event:
 
 @dataclass
 class Recorder:
-    """Collects events in order, appends each to a file and tells a listener."""
+    """Collects events in order, appends each to a file and tells a listener.
+
+    Args:
+        known: codes and messages that stand in the file already, of a run that goes on
+            and looks at its data once more.
+    """
 
     path: Path | None = None
     listen: Callable[[Event], None] | None = None
     events: list[Event] = field(default_factory=list)
+    known: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
         self.events.append(event)
-        if self.path is not None:
+        is_known = (event.code, event.message) in self.known
+        if self.path is not None and not is_known:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json_text(asdict(event)) + "\n")
         if self.listen is not None:
@@ -77,10 +84,20 @@ _recorder: contextvars.ContextVar[Recorder | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def recording(
-    path: Path | None = None, listen: Callable[[Event], None] | None = None
+    path: Path | None = None,
+    listen: Callable[[Event], None] | None = None,
+    *,
+    goes_on: bool = False,
 ) -> Iterator[Recorder]:
-    """Events inside the block go to `path` (JSON lines) and to `listen`."""
+    """Events inside the block go to `path` (JSON lines) and to `listen`.
+
+    Args:
+        goes_on: what stands in the file is not written again, but that it goes on.
+    """
     recorder = Recorder(path, listen)
+    if goes_on and path is not None:
+        old = [e for e in read_events(path) if e.code != "resumed"]
+        recorder.known = {(event.code, event.message) for event in old}
     token = _recorder.set(recorder)
     try:
         yield recorder

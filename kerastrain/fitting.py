@@ -1,7 +1,9 @@
 """One fit: the rows of a split to a trained learner."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,7 +11,7 @@ import keras
 from kerastrain.arrays import ArrayStore
 from kerastrain.config import RunConfig
 from kerastrain.ingest import Table
-from kerastrain.learner import KerasLearner, TrainingPlan
+from kerastrain.learner import KerasLearner
 from kerastrain.prepare import Prepared, prepare
 from kerastrain.progress import Progress
 from kerastrain.runtime import Devices
@@ -18,13 +20,20 @@ from kerastrain.secrets import hide_passwords
 from kerastrain.split import Parts
 from kerastrain.store import RunFolder
 from kerastrain.trackers import TRACKERS
+from kerastrain.training.fit import TrainingPlan
 from kerastrain.training.history import HistoryFile
+from kerastrain.training.profiling import Profile
+from kerastrain.training.resume import CheckpointFiles
 from kerastrain.training.stopping import BestWeights
+from kerastrain.training.watch import Watch
 from kerastrain.training.weights import Checkpoints
 
 __all__ = ["Job"]
 
 Stage = Callable[[str], Any]
+# Of a time limit, what is left for evaluation, export and report.
+_REST_SHARE, _REST_S = 0.25, 20.0
+_SEED_STEP = 1_000_003  # between the seeds of folds
 
 
 @dataclass
@@ -34,6 +43,8 @@ class Job:
     Args:
         own: parts that lie in files of the user's.
         stage: times a stage and tells it to the progress.
+        callbacks: the user's own.
+        started_s: by `time.monotonic`, when the run began.
     """
 
     table: Table
@@ -45,6 +56,9 @@ class Job:
     progress: Progress
     stage: Stage
     own: frozenset[str] = frozenset()
+    callbacks: Sequence[keras.callbacks.Callback] = ()
+    started_s: float = field(default_factory=time.monotonic)
+    num_fits: int = 1
     history: HistoryFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,76 +82,109 @@ class Job:
     def fit(self, data: Prepared, *, fold: int | None = None) -> KerasLearner:
         """Train on the train rows; validation rows choose the epoch."""
         name = "kerastrain" if fold is None else f"fold_{fold}"
-        learner = KerasLearner(
-            data, self.config.model, self.plan(data, fold=fold), name=name
-        )
-        learner.fit(data.train, data.validation)
-        return learner
+        return self._fitted(data, self.config, name=name, fold=fold)
 
     def refit(self, data: Prepared, epochs: int) -> KerasLearner:
         """Train so many epochs and keep the last; validation rows only look on."""
         fit = self.config.fit.model_copy(update={"epochs": epochs, "patience": None})
         again = RunConfig.model_copy(self.config, update={"fit": fit})
-        plan = self.plan(data, fold=0, config=again, keeps_last=True)
-        learner = KerasLearner(data, self.config.model, plan)
-        learner.fit(data.train, data.validation)
+        learner = self._fitted(data, again, name="kerastrain", fold=0, keeps_last=True)
         learner.best_epoch = epochs
         return learner
 
-    def plan(
+    def _fitted(
         self,
         data: Prepared,
+        config: RunConfig,
         *,
-        fold: int | None = None,
-        config: RunConfig | None = None,
+        name: str,
+        fold: int | None,
         keeps_last: bool = False,
-    ) -> TrainingPlan:
-        config, folder = config or self.config, self.folder
+    ) -> KerasLearner:
+        # Of its own, so that a resumed run need not train the folds before it again.
+        keras.utils.set_random_seed((config.seed + _SEED_STEP * (fold or 0)) % 2**32)
         inside = "" if fold is None else f"fold_{fold}" if fold else "refit"
+        files = self._files(config, self.folder.checkpoints / inside / "state")
+        try:
+            plan = self._plan(config, inside, fold, files, keeps_last=keeps_last)
+            learner = KerasLearner(data, config.model, plan, name=name)
+            learner.plan = plan = self._with_weights(plan, learner, inside)
+            learner.fit(data.train, data.validation)
+        finally:
+            if files is not None:
+                files.close()
+        return learner
 
-        def checkpoints(best: BestWeights, whole: keras.Model) -> Checkpoints:
-            every, keep = (
-                config.checkpoint.weights_every,
-                config.checkpoint.keep_weights,
-            )
-            place = folder.checkpoints / inside
-            return Checkpoints(place, best, whole, every=every, keep=keep)
+    def _files(self, config: RunConfig, folder: Path) -> CheckpointFiles | None:
+        checkpoint = config.checkpoint
+        if not checkpoint.every or checkpoint.every == "0s":
+            return None
+        return CheckpointFiles(folder, keep=checkpoint.keep)
 
-        steps = -(-len(data.train) // int(config.fit.batch_size))
-        resolved = hide_passwords(config.model_dump(mode="json"))
-        trackers = [
-            TRACKERS.load(part.name)(
-                folder.tensorboard / inside, resolved, steps, **part.options
-            )
-            for part in config.trackers
-        ]
-        watch = _Watch(self.progress, int(config.fit.epochs), len(data.train))
+    def _plan(
+        self,
+        config: RunConfig,
+        inside: str,
+        fold: int | None,
+        files: CheckpointFiles | None,
+        *,
+        keeps_last: bool,
+    ) -> TrainingPlan:
         self.history.fold = fold
+        tensorboard = self.folder.tensorboard / inside
+        resolved = hide_passwords(config.model_dump(mode="json"))
+
+        def trackers(steps: int) -> list[keras.callbacks.Callback]:
+            return [
+                TRACKERS.load(part.name)(tensorboard, resolved, steps, **part.options)
+                for part in config.trackers
+            ]
+
+        profiled = config.watch.profile_steps
+        profile = (
+            [Profile(tensorboard, profiled, config.fit.steps_per_call)]
+            if profiled
+            else []
+        )
         return TrainingPlan(
-            fit=config.fit,
-            optimizer=config.optimizer,
-            schedule=config.schedule,
+            config=config,
             devices=self.devices,
-            seed=config.seed,
             store=self.store,
-            callbacks=[watch, self.history, *trackers],
-            checkpoint=checkpoints,
+            broken=self.folder.broken_batch,
+            callbacks=[self.history, *profile, *self.callbacks],
+            trackers=trackers,
+            watch=lambda steps, rows: Watch(
+                self.progress, int(config.fit.epochs), rows, steps
+            ),
+            files=files,
+            seconds=self._seconds(config),
             keeps_last=keeps_last,
         )
 
+    def _seconds(self, config: RunConfig) -> float | None:
+        """For this fit, of what a time limit leaves."""
+        limit = config.fit.time_limit
+        if limit is None:
+            return None
+        rest_s = min(limit * _REST_SHARE, _REST_S)
+        left_s = limit - rest_s - (time.monotonic() - self.started_s)
+        seconds = max(0.0, left_s) / max(1, self.num_fits)
+        self.num_fits -= 1
+        return seconds
 
-class _Watch(keras.callbacks.Callback):
-    """Passes epochs and steps on to the progress display."""
+    def _with_weights(
+        self, plan: TrainingPlan, learner: KerasLearner, inside: str
+    ) -> TrainingPlan:
+        """With weights of the whole model written while it is trained."""
+        checkpoint, folder = plan.config.checkpoint, self.folder.checkpoints / inside
 
-    def __init__(self, progress: Progress, epochs: int, num_rows: int):
-        super().__init__()
-        self.progress = progress
-        self.epochs = epochs
-        self.num_rows = num_rows
+        def weights(best: BestWeights) -> Checkpoints:
+            return Checkpoints(
+                folder,
+                best,
+                learner.model,
+                every=checkpoint.weights_every,
+                keep=checkpoint.keep_weights,
+            )
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        logs = dict(logs or {})
-        epoch_s = logs.pop("epoch_s", 0.0)
-        if epoch_s:
-            logs["rows_per_s"] = self.num_rows / epoch_s
-        self.progress.on_epoch(epoch + 1, self.epochs, logs, epoch_s)
+        return replace(plan, weights=weights)

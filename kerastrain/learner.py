@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.arrays import ArrayStore, pieces
-from kerastrain.blocks import Blocks
+from kerastrain.arrays import pieces
 from kerastrain.calibration import Correction
-from kerastrain.config import FitConfig, ModelConfig, OptimizerConfig, ScheduleConfig
-from kerastrain.engine import Engine, make_optimizer
+from kerastrain.config import FitConfig, ModelConfig
+from kerastrain.engine import Engine
 from kerastrain.errors import ConfigError
 from kerastrain.evaluation import METRICS, most_rows, score
 from kerastrain.events import note
@@ -24,13 +23,12 @@ from kerastrain.objective import Objective
 from kerastrain.parity import export_verified
 from kerastrain.pipeline import Rows, cut, outputs_of, run_prefix
 from kerastrain.prepare import Prepared
-from kerastrain.runtime import Devices
-from kerastrain.schedules import SCHEDULES, Monitor, Schedule
+from kerastrain.schedules import Monitor
 from kerastrain.store import atomic
-from kerastrain.training.stopping import BestWeights
-from kerastrain.training.validation import EpochOrder, StopOnNaN, Validate
+from kerastrain.training.fit import FitRows, TrainingPlan, fit_core
+from kerastrain.training.offender import Offender
 
-__all__ = ["KerasLearner", "Learner", "TrainingPlan", "resolved_fit"]
+__all__ = ["KerasLearner", "Learner", "monitor_of", "resolved_fit"]
 
 
 class Learner(ABC):
@@ -76,28 +74,6 @@ class Learner(ABC):
         return export_verified(name, self.model, folder, golden, **options)[1]
 
 
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How a Keras learner is trained.
-
-    Args:
-        callbacks: further Keras callbacks; they see validation metrics in the logs.
-        checkpoint: makes the callback that writes weights, given the best-weights one
-            and the whole model.
-        keeps_last: the weights of the last epoch, not of the best, are kept.
-    """
-
-    fit: FitConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    devices: Devices
-    seed: int
-    store: ArrayStore
-    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=list)
-    checkpoint: Any = None
-    keeps_last: bool = False
-
-
 class KerasLearner(Learner):
     """A neural network from `MODELS`, or a function of the user's.
 
@@ -122,6 +98,7 @@ class KerasLearner(Learner):
         name: str = "kerastrain",
     ):
         front, objective = data.front, data.objective
+        self.front = front
         self.objective = objective
         self.weight = data.weight  # not `data`: its arrays go when a fold ends
         self.balance = data.balance
@@ -147,76 +124,31 @@ class KerasLearner(Learner):
         )
 
     def fit(self, train: Rows, validation: Rows) -> None:
-        plan = self.plan
         validation = validation.at_most(most_rows(self.objective.num_outputs))
         targets = validation.targets
         weight = None if self.weight is None else self.weight[validation.index]
         prefix, core = cut(self.numeric)
-        train, validation = self._balanced(prefix, train, validation)
-        blocks = self._blocks(train)
-        monitor = self._monitor(targets, weight)
-        total_steps = blocks.num_steps * int(plan.fit.epochs)
-        schedule = self._schedule(total_steps, monitor)
-        engine = Engine(core.inputs, core.outputs[0], name="engine")
-        engine.prepare(
-            make_optimizer(
-                plan.optimizer, schedule.learning_rate, engine.trainable_variables
+        # New rows lie between clean columns; rows are repeated behind the prefix, which
+        # would compute each of them again.
+        clean = self.balance.synthesised(train, self.plan.store)
+        train, validation = self._through(prefix, clean, validation)
+        rows = FitRows(self.balance.resampled(train), validation, targets, weight)
+        engine, best_epoch = fit_core(
+            core,
+            rows,
+            self.objective,
+            self._monitor(targets, weight),
+            self.plan,
+            explain=lambda blocks: Offender(
+                clean, blocks, self.front, self.plan.broken
             ),
-            self.objective.row_loss(),
-            clip_norm=plan.optimizer.clip_norm,
         )
-        best = BestWeights(monitor.name, monitor.mode, plan.fit.patience)
-        best.restore_best_weights = not plan.keeps_last
-        engine.fit(
-            engine.distributed(blocks),
-            epochs=int(plan.fit.epochs),
-            callbacks=[
-                EpochOrder(blocks),
-                Validate(
-                    engine,
-                    validation,
-                    self.objective,
-                    targets,
-                    weight=weight,
-                    monitor=monitor.name,
-                ),
-                StopOnNaN(),
-                best,
-                *([plan.checkpoint(best, self.model)] if plan.checkpoint else []),
-                *schedule.callbacks,
-                *plan.callbacks,
-            ],
-            verbose=0,
-            shuffle=False,
-        )
-        self.best_epoch = int(best.best_epoch) + 1
+        self.best_epoch = best_epoch + 1
         self._calibrate(engine, validation, targets, weight)
-
-    def _blocks(self, train: Rows) -> Blocks:
-        fit, devices = self.plan.fit, self.plan.devices
-        return Blocks(
-            train,
-            int(fit.batch_size),
-            fit.steps_per_call,
-            self.plan.seed,
-            devices.num_replicas,
-        )
-
-    def _balanced(
-        self, prefix: keras.Model, train: Rows, validation: Rows
-    ) -> tuple[Rows, Rows]:
-        """Both parts as the core takes them, rare classes treated as asked for.
-
-        New rows lie between clean columns; rows are repeated behind the prefix, which
-        would compute each of them again.
-        """
-        train = self.balance.synthesised(train, self.plan.store)
-        train, validation = self._through(prefix, train, validation)
-        return self.balance.resampled(train), validation
 
     def _monitor(self, targets: np.ndarray, weight: np.ndarray | None) -> Monitor:
         is_rare = self.balance.watches_precision and _has_both(targets, weight)
-        return monitor_of(self.plan.fit, self.objective, is_rare=is_rare)
+        return monitor_of(self.plan.config.fit, self.objective, is_rare=is_rare)
 
     def _calibrate(
         self,
@@ -258,12 +190,6 @@ class KerasLearner(Learner):
             target[piece] = self.objective.encoded(old[piece])
         both = [replace(rows, target=target) for rows in parts]
         return run_prefix(prefix, both, store)
-
-    def _schedule(self, total_steps: int, monitor: Monitor) -> Schedule:
-        config = self.plan.schedule
-        function = SCHEDULES.load(config.name)
-        rate = self.plan.optimizer.learning_rate
-        return function(rate, total_steps, monitor, **config.options)
 
     def predict(self, rows: Rows) -> np.ndarray:
         logits = outputs_of(self._forward, rows, self.objective.num_outputs)

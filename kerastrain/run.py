@@ -2,8 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from kerastrain.arrays import ArrayStore
 from kerastrain.assessment import assess
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
 from kerastrain.errors import ConfigError
-from kerastrain.events import recording
+from kerastrain.events import Recorder, recording
 from kerastrain.fitting import Job
 from kerastrain.folds import cross_validate
 from kerastrain.gate import Gate
@@ -27,6 +29,8 @@ from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
 from kerastrain.report import write_report
+from kerastrain.resources import ResourceSampler
+from kerastrain.resumption import Claim, claim, going_on, request_of
 from kerastrain.runtime import Devices, resolved_precision, runtime
 from kerastrain.schema import Schema
 from kerastrain.secrets import HIDDEN, hide_password
@@ -41,12 +45,14 @@ Stages = environment.Stages
 
 
 def train(
-    data: Any,
+    data: Any = None,
     target: str | None = None,
     *,
     validation: Any = None,
     test: Any = None,
     progress: Progress | bool = True,
+    callbacks: Sequence[Any] = (),
+    resume: str | Path | None = None,
     **settings: Any,
 ) -> Run:
     """Train, evaluate, export and report; everything but the target is inferred.
@@ -58,6 +64,11 @@ def train(
         validation: validation rows of one's own, in any form that `data` may have.
         test: test rows of one's own, likewise.
         progress: shown on stderr; False is silent.
+        callbacks: Keras callbacks of one's own; they see validation metrics in `logs`.
+            Their attributes that are numbers or arrays outlive a crash.
+        resume: the folder of a run that was stopped, to go on in; alone, or with the
+            tables that it was begun with. The same call with the same `out` does so
+            too. It ends with the numbers of a run that was never stopped.
         settings: any key of the configuration, such as `model="linear"`,
             `model={"name": "mlp", "dropout": 0.2}`, `seed=1`, `out="runs/first"`.
 
@@ -70,18 +81,27 @@ def train(
     >>> import kerastrain
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
+    shown: dict[str, Any] = {
+        "progress": make_progress(progress),
+        "callbacks": callbacks,
+    }
+    if resume is not None:
+        _refuse_with_resume(target=target, **settings)
+        frames = {"data": data, "validation": validation, "test": test}
+        given = {name: value for name, value in frames.items() if value is not None}
+        return run(request_of(str(resume)), frames=given, **shown)
     if isinstance(data, RunConfig):
         _refuse_beside(
             data, target=target, validation=validation, test=test, **settings
         )
-        return run(data, progress=make_progress(progress))
+        return run(data, **shown)
     if (
         isinstance(data, dict)
         and target is None
         and isinstance(data.get("target"), str)
     ):
         _refuse_beside(data, validation=validation, test=test)
-        return run(parse_config({**data, **settings}), progress=make_progress(progress))
+        return run(parse_config({**data, **settings}), **shown)
     named: dict[str, Any] = {"target": target} if target is not None else {}
     frames = {}
     given = {"data": data, "validation": validation, "test": test}
@@ -91,7 +111,7 @@ def train(
         else:
             frames[name] = value
     config = parse_config({**named, **settings})
-    return run(config, frames=frames, progress=make_progress(progress))
+    return run(config, frames=frames, **shown)
 
 
 def _refuse_beside(data: Any, **arguments: Any) -> None:
@@ -101,6 +121,15 @@ def _refuse_beside(data: Any, **arguments: Any) -> None:
         raise ConfigError(
             f"Beside a configuration ({type(data).__name__}), {', '.join(given)} would "
             "have no effect: set them in it."
+        )
+
+
+def _refuse_with_resume(**arguments: Any) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigError(
+            f"Beside resume, {', '.join(given)} would have no effect: a run goes on "
+            "with the settings that it was begun with."
         )
 
 
@@ -119,23 +148,23 @@ def run(
     *,
     frames: dict[str, Any] | None = None,
     progress: Progress | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """The flow. Each line is a stage; each stage is a file.
 
     Args:
         config: checked.
         frames: tables in memory that stand for `data`, `validation` and `test`.
+        callbacks: Keras callbacks of the user's.
     """
-    folder = RunFolder.create(config.out, name=_run_name(config))
-    stages, progress = Stages(), progress or Progress()
-    with ExitStack() as stack:
-        stack.enter_context(progress)
-        recorder = stack.enter_context(recording(folder.events, progress.on_event))
-        stage = _announced(stages, progress)
+    frames = frames or {}
+    with _scene(config, frames, progress or Progress()) as scene, ExitStack() as stack:
+        folder, stage = scene.claimed.folder, scene.stage
         budget = stack.enter_context(limited(_budget(config, folder)))
-        gate = Gate(config, recorder)
+        gate = Gate(config, scene.recorder)
         with stage("profile"):
-            sources = open_sources(config, frames or {})
+            sources = open_sources(config, frames)
+            scene.claimed.check_data(fingerprints(sources))
             schema = _profile(sources.data, config)
             gate.check_table()
         store = _array_store(budget, schema, folder)
@@ -147,12 +176,14 @@ def run(
             save_parts(fits, folder.split)
             raw = _golden_rows(fits[0], table, schema)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
+        scene.sampler.has_devices = True
         config = _resolved(config, schema, fits[0], devices)
         write_text(folder.config, config.dumps())
         write_text(folder.schema, schema.dumps())
         job = Job(
-            table, schema, config, store, folder, devices, progress, stage, sources.own
-        )
+            table, schema, config, store, folder, devices, scene.progress, stage,
+            sources.own, callbacks, scene.started_s, len(fits),
+        )  # fmt: skip
         learner, metrics = _trained(job, fits, gate)
         config = job.config  # the first fit may have settled more of it
         write_text(folder.config, config.dumps())
@@ -161,12 +192,48 @@ def run(
             learner.save(folder.model)
             metrics["parity"] = _export(learner, schema, raw, config, folder)
             write_json(folder.metrics, metrics)
-        surroundings = _environment(config, sources, stages)
-        write_json(folder.environment, surroundings)
-        with stage("report"):
-            write_report(folder)
-        _add_time_of_report(folder, surroundings, stages)
+        _report(scene, config, sources)
+        scene.claimed.finish()
     return Run(folder, learner.model)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is there around the stages of a run.
+
+    Args:
+        stage: times a stage and tells it to the progress.
+        started_s: by `time.monotonic`.
+    """
+
+    claimed: Claim
+    recorder: Recorder
+    progress: Progress
+    stages: Stages
+    stage: Callable[[str], Any]
+    sampler: ResourceSampler
+    started_s: float
+
+
+@contextmanager
+def _scene(
+    config: RunConfig, frames: dict[str, Any], progress: Progress
+) -> Iterator[_Scene]:
+    """The folder of the run, claimed, with its events and resources being recorded."""
+    started_s, stages = time.monotonic(), Stages()
+    with ExitStack() as stack:
+        stack.enter_context(progress)
+        claimed = stack.enter_context(claim(config, _run_name(config), sorted(frames)))
+        folder = claimed.folder
+        stack.enter_context(going_on(folder))
+        recorder = stack.enter_context(
+            recording(folder.events, progress.on_event, goes_on=claimed.is_resumed)
+        )
+        sampler = stack.enter_context(
+            ResourceSampler(folder.resources, config.watch.resources_every)
+        )
+        stage = _announced(stages, progress, sampler)
+        yield _Scene(claimed, recorder, progress, stages, stage, sampler, started_s)
 
 
 def _trained(job: Job, fits: list[Parts], gate: Gate) -> tuple[Learner, dict[str, Any]]:
@@ -201,10 +268,13 @@ def _run_name(config: RunConfig) -> str:
     return f"{stem}-{config.target}"
 
 
-def _announced(stages: Stages, progress: Progress) -> Callable[[str], Any]:
+def _announced(
+    stages: Stages, progress: Progress, sampler: ResourceSampler
+) -> Callable[[str], Any]:
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         progress.on_stage(name)
+        sampler.stage = name
         with stages(name):
             yield
         give_back()
@@ -298,13 +368,22 @@ def _export(
     }
 
 
-def _add_time_of_report(
-    folder: RunFolder, surroundings: dict[str, Any], stages: Stages
-) -> None:
-    """The report shows the surroundings, so they stood there before it was made."""
+def _report(scene: _Scene, config: RunConfig, sources: Sources) -> None:
+    """The report shows the surroundings, so they stand there before it is made; the
+    time that it took is added."""
+    folder, stages = scene.claimed.folder, scene.stages
+    surroundings = _environment(config, sources, stages)
+    write_json(folder.environment, surroundings)
+    with scene.stage("report"):
+        write_report(folder)
     write_json(folder.environment, surroundings | {"stages": stages.records})
 
 
 def _environment(config: RunConfig, sources: Sources, stages: Stages) -> dict[str, Any]:
-    fingerprint = {name: one.fingerprint() for name, one in sources.by_name.items()}
-    return environment.describe(config.seed, fingerprint, sys.argv, stages=stages)
+    return environment.describe(
+        config.seed, fingerprints(sources), sys.argv, stages=stages
+    )
+
+
+def fingerprints(sources: Sources) -> dict[str, Any]:
+    return {name: one.fingerprint() for name, one in sources.by_name.items()}

@@ -131,6 +131,7 @@ class RunFolder:
         self.split = self.path / "split.parquet"
         self.metrics = self.path / "metrics.json"
         self.history = self.path / "history.csv"
+        self.resources = self.path / "resources.csv"
         self.events = self.path / "events.jsonl"
         self.environment = self.path / "environment.json"
         self.model = self.path / "model.keras"
@@ -140,6 +141,9 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.report = self.path / "report.html"
         self.arrays = self.path / "arrays"
+        self.broken_batch = self.path / "diverged_batch.parquet"
+        self.request = self.path / "request.json"
+        self.lock = self.path / ".lock"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -157,9 +161,10 @@ class RunFolder:
         try:
             path = _made(Path(out).expanduser()) if out else _new_path(name)
             self = cls(path)
-            has_files = any(place != self.events for place in path.iterdir())
+            has_files = self.has_work
             if not has_files:  # what a refused configuration leaves may be replaced
-                self.events.unlink(missing_ok=True)
+                for place in self._marks:
+                    place.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"Cannot make the run folder {error.filename}: {error.strerror}."
@@ -170,6 +175,16 @@ class RunFolder:
                 "Name another with --out, or delete it."
             )
         return self
+
+    @property
+    def _marks(self) -> list[Path]:
+        """What stands there before any work is done."""
+        return [self.events, self.request, self.resources, self.lock]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is more than a run leaves that never came to work."""
+        return any(place not in self._marks for place in self.path.iterdir())
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":

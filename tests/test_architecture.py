@@ -19,18 +19,18 @@ PACKAGE = Path(kerastrain.__file__).parent
 ORDER = {
     "words": """errors secrets store events progress registry optimizers columns exports
         models sources trackers config reserved schema""",
-    "data": """arrays memory kinds remote files selection source unify textfiles dialect
-        lines malformed flat folders published tensors duckfile sqlrows
-        sources.* parts assign
+    "data": """arrays memory environment resources kinds remote files selection source
+        unify textfiles dialect lines malformed flat folders published tensors
+        duckfile sqlrows sources.* parts assign
         timesplit splitrows groupsplit splitevents split encoded formats layers parsing
         columns.* statistics mixtures detection quality targets splitkeys texts
         profile ingest features pipeline blocks resampling surrogate""",
     "parts": """models.* calibration objective comparison imbalance runtime schedules
-        engine evaluation training baselines curves environment trackers.* exports.*
+        engine evaluation training baselines curves trackers.* exports.*
         parity""",
     "learners": "prepare shift timedrift learner",
     "runs": """report assessment ensemble fitting foldscores folds inputs gate serving
-        run""",
+        resumption run differences reproduction""",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

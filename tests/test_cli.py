@@ -20,7 +20,9 @@ from kerastrain.errors import DivergenceError, ParityError, SourceError
 from kerastrain.events import recording, warn
 from kerastrain.store import RunFolder
 
-COMMANDS = ["train", "profile", "predict", "evaluate", "report", "export", *TABLES]
+COMMANDS = [
+    "train", "profile", "predict", "evaluate", "report", "export", "reproduce", *TABLES
+]  # fmt: skip
 HEAVY = ["tensorflow", "keras", "pandas", "pyarrow", "duckdb", "sklearn", "plotly"]
 
 METRICS = {
@@ -53,7 +55,7 @@ def seen(monkeypatch, tmp_path):
     """Stages replaced by stubs; what `train` was given is kept here."""
     seen = SimpleNamespace(config=None, error=None, act=lambda: None)
 
-    def train(config, *, progress):
+    def train(config, *, progress, resume):
         seen.config = config
         seen.act()
         if seen.error is not None:
@@ -227,6 +229,11 @@ def test_config_schema_prints_json(capsys):
         (["--precision", "float32"], "runtime.precision", "float32"),
         (["--set", "fit.patience=null"], "fit.patience", None),
         (["--set", "model.widths=[8, 4]"], "model.options", {"widths": [8, 4]}),
+        (["--no-deterministic"], "runtime.deterministic", False),
+        (["--time-limit", "10m"], "fit.time_limit", 600.0),
+        (["--checkpoint-every", "500"], "checkpoint.every", 500),
+        (["--checkpoint-every", "2m"], "checkpoint.every", "120s"),
+        (["--remat"], "fit.remat", True),
         (["-q"], "data", ["a.csv"]),
     ],
 )

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kerastrain.blocks import Blocks
 from kerastrain.config import OPTIMIZERS, OptimizerConfig
-from kerastrain.engine import Engine, make_optimizer
+from kerastrain.engine import Clipping, Engine, make_optimizer
 from kerastrain.errors import ConfigError
 from kerastrain.pipeline import Rows
 
@@ -35,7 +35,7 @@ def engine_of(optimizer, clip_norm=None, layers=(), num_columns=4):
     for layer in layers:
         x = layer(x)
     engine = Engine(inputs, keras.layers.Dense(1, kernel_initializer="ones")(x))
-    return engine.prepare(optimizer, squared, clip_norm=clip_norm)
+    return engine.prepare(optimizer, squared, clipping=Clipping(norm=clip_norm))
 
 
 def fit(engine, blocks, epochs=1):
@@ -194,7 +194,7 @@ TWO_DEVICES = """
     from kerastrain.training.validation import Validate
     from kerastrain.config import ObjectiveConfig, OptimizerConfig, RuntimeConfig
     from kerastrain.objective import Objective
-    from kerastrain.engine import Engine, make_optimizer
+    from kerastrain.engine import Clipping, Engine, make_optimizer
     from kerastrain.blocks import Blocks
     from kerastrain.pipeline import Rows
     from kerastrain.runtime import runtime
@@ -219,7 +219,7 @@ TWO_DEVICES = """
             variables = engine.trainable_variables
             optimizer = make_optimizer(OptimizerConfig(), 0.01, variables)
             loss = lambda y, out: keras.ops.square(out[:, 0] - y)
-            engine.prepare(optimizer, loss, clip_norm=0.1)
+            engine.prepare(optimizer, loss, clipping=Clipping(norm=0.1))
             blocks = Blocks(rows, 32, 3, seed=0, num_replicas=devices.num_replicas)
             class Order(keras.callbacks.Callback):
                 def on_epoch_begin(self, epoch, logs=None):

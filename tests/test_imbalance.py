@@ -20,7 +20,7 @@ from kerastrain.events import recording
 from kerastrain.features import NumberStatistics
 from kerastrain.imbalance import balance_of
 from kerastrain.ingest import ingest
-from kerastrain.learner import KerasLearner, TrainingPlan, monitor_of, resolved_fit
+from kerastrain.learner import KerasLearner, monitor_of, resolved_fit
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 from kerastrain.prepare import prepare
@@ -30,6 +30,7 @@ from kerastrain.runtime import runtime
 from kerastrain.schema import Target
 from kerastrain.source import open_source
 from kerastrain.split import Parts
+from kerastrain.training.fit import TrainingPlan
 
 # Keras 3.15 with NumPy 2 says so whenever a variable is read.
 pytestmark = pytest.mark.filterwarnings(
@@ -367,9 +368,7 @@ def learner_of(frame, parts, **settings):
     with runtime(config.runtime, seed=0) as devices:
         config = config.model_copy(update={"fit": resolved_fit(config.fit, 1, 1)})
         data = prepare(table, schema, parts, store, config)
-        plan = TrainingPlan(
-            config.fit, config.optimizer, config.schedule, devices, 0, store
-        )
+        plan = TrainingPlan(config, devices, store)
         learner = KerasLearner(data, config.model, plan)
         learner.fit(data.train, data.validation)
     return learner, data, table.raw(schema, parts.test)

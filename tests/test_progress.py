@@ -11,7 +11,10 @@ from kerastrain.progress import (
     ConsoleProgress,
     Progress,
     WarningLines,
+    _amount,
+    _clock,
     _duration,
+    _memory,
     make_progress,
 )
 
@@ -108,14 +111,82 @@ def test_a_terminal_gets_one_live_line_and_keeps_the_last_epoch():
         progress.on_step(5, 10)
         status = progress._status().plain
         progress.on_epoch(2, 3, {"loss": 0.25}, 10.0)
-    assert status.split() == [
-        *["train", "0.0", "s", "epoch", "1/3", "loss", "0.5"],
-        *["20", "s", "left", "at", "most", "50", "%"],
-    ]
+    assert status == "train 0:00  epoch 1/3 50 %  loss 0.5  < 0:20 left"
     text = file.getvalue()
     assert "epoch 2/3  loss 0.25\n" in text
     assert "epoch 1/3  loss 0.5\n" not in text
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # cursor is back
+
+
+FIGURES = {
+    "epoch": 12, "epochs": 100, "loss": 0.43211, "left_s": 740.0, "step_ms": 14.93,
+    "rows_per_s": 52_345.0, "input_wait": 0.123, "memory_mb": 1234.0,
+    "learning_rate": 0.00098765,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (
+            160,
+            "train 0:00  epoch 12/100 45 %  loss 0.4321  < 12:20 left  14.9 ms/step  "
+            "wait 12 %  52k rows/s  1.2 GB  rate 0.00099  val_loss 0.45",
+        ),
+        (
+            100,
+            "train 0:00  epoch 12/100 45 %  loss 0.4321  < 12:20 left  14.9 ms/step  "
+            "wait 12 %  52k rows/s",
+        ),
+        (60, "train 0:00  epoch 12/100 45 %  loss 0.4321  < 12:20 left"),
+    ],
+)
+def test_the_live_line_tells_what_fits_the_width(width, expected):
+    progress, _ = shown(is_terminal=True, width=width)
+    with progress:
+        progress.on_stage("train")
+        progress.on_epoch(11, 100, {"val_loss": 0.45}, 1.0)
+        progress.on_step(45, 100, FIGURES)
+        assert progress._status().plain == expected
+
+
+def test_little_waiting_is_not_worth_a_word():
+    progress, file = shown(is_terminal=True, width=160)
+    with progress:
+        progress.on_stage("train")
+        progress.on_step(45, 100, FIGURES | {"input_wait": 0.1})
+        assert "wait" not in progress._status().plain
+        progress.on_epoch(1, 1, {"loss": 0.5, "input_wait": 0.25}, 1.0)
+    assert "epoch 1/1  loss 0.5  wait 25 %" in file.getvalue()
+
+
+def test_steps_before_the_first_epoch_are_shown_as_a_share():
+    progress, _ = shown(is_terminal=True)
+    with progress:
+        progress.on_stage("train")
+        progress.on_step(1, 4)
+        assert progress._status().plain == "train 0:00  25 %"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_steps_are_asked_for_where_they_are_shown(is_terminal):
+    assert shown(is_terminal=is_terminal)[0].shows_steps == is_terminal
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (_clock(7.4), "0:07"),
+        (_clock(185), "3:05"),
+        (_clock(7630), "2:07:10"),
+        (_amount(812.2), "812"),
+        (_amount(54_490), "54k"),
+        (_amount(1_234_567), "1.2M"),
+        (_memory(812), "812 MB"),
+    ],
+)
+def test_figures_of_the_live_line_are_short(text, expected):
+    assert text == expected
 
 
 def test_the_silent_display_still_logs_warnings(caplog):

@@ -15,8 +15,8 @@ from typing import Annotated
 import typer
 
 from kerastrain import __version__
-from kerastrain.cli import configs, runs, tables, training
-from kerastrain.errors import KerastrainError
+from kerastrain.cli import configs, reproducing, runs, tables, training
+from kerastrain.errors import Interrupted, KerastrainError
 from kerastrain.secrets import hide_password
 
 __all__ = ["main"]
@@ -64,6 +64,7 @@ def _options(
 
 training.register(app)
 runs.register(app)
+reproducing.register(app)
 tables.register(app)
 configs.register(app)
 
@@ -71,8 +72,9 @@ configs.register(app)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code.
 
-    0 is success, 2 a mistake in the input, 3 an export that differs from the model, 4
-    a training that diverged, 130 Ctrl-C; anything else is a bug and a traceback.
+    0 is success, 1 a run that does not repeat (`reproduce`), 2 a mistake in the input,
+    3 an export that differs from the model, 4 a training that diverged, 130 Ctrl-C,
+    143 SIGTERM; anything else is a bug and a traceback.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     interrupts: list[int] = []
@@ -81,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(
                 given or ["--help"], prog_name="kerastrain", standalone_mode=False
             )
+    except Interrupted as error:
+        return _fail(str(error), error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         if interrupts or isinstance(error, KeyboardInterrupt):
             code = INTERRUPTED
@@ -121,7 +125,7 @@ def _told(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    prefix = "" if code == INTERRUPTED else "error: "
+    prefix = "" if code >= INTERRUPTED else "error: "
     print(f"{prefix}{hide_password(message)}", file=sys.stderr)
     return code
 

@@ -40,6 +40,10 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     batch_size: Annotated[
         int | None, Option(help="Rows per step, over all devices.")
     ] = None,
+    find_lr: Annotated[
+        bool | None,
+        Option("--find-lr", help="Measure the learning rate before training."),
+    ] = None,
     out: Annotated[
         str | None, Option(help="Folder for the run; by default one under runs/.")
     ] = None,
@@ -131,6 +135,24 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     precision: Annotated[
         str | None, Option(help="auto, float32, mixed_bfloat16 or mixed_float16.")
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        Option(
+            "--deterministic/--no-deterministic",
+            help="The same bits in every run; on unless switched off.",
+            show_default=False,
+        ),
+    ] = None,
+    profile_steps: Annotated[
+        str | None, Option(help="Steps to profile for TensorBoard, as 100:120.")
+    ] = None,
+    watch_norms: Annotated[
+        bool | None,
+        Option(
+            "--watch-norms",
+            help="Norms of gradient and weights of each layer, to TensorBoard.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         Option(help="A YAML file, or the folder of a run, to take settings from."),
@@ -142,6 +164,24 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
             metavar="PATH=VALUE",
             help="Any setting of `kerastrain config show`, above all others (repeat).",
         ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        Option(
+            metavar="RUN",
+            help="Go on in the folder of a run that was stopped, and nothing else.",
+        ),
+    ] = None,
+    time_limit: Annotated[
+        str | None, Option(help="For the whole run, as 10m; the best so far is kept.")
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        Option(help="Steps (500) or a time (30s) between states to go on from."),
+    ] = None,
+    remat: Annotated[
+        bool | None,
+        Option("--remat", help="Compute activations twice instead of keeping them."),
     ] = None,
     quiet: Annotated[
         bool, Option("--quiet", "-q", help="No progress, only warnings and the result.")
@@ -162,6 +202,7 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         "model.name": model,
         "fit.epochs": epochs,
         "fit.batch_size": batch_size,
+        "fit.find_rate": find_lr,
         "out": out,
         "seed": seed,
         "where": where,
@@ -187,13 +228,34 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         "runtime.memory": memory,
         "runtime.keep_arrays": keep_arrays,
         "runtime.precision": precision,
+        "fit.time_limit": time_limit,
+        "checkpoint.every": checkpoint_every,
+        "fit.remat": remat,
+        "runtime.deterministic": deterministic,
+        "watch.profile_steps": profile_steps,
+        "watch.norms": watch_norms,
     }
+    if resume is not None:
+        _refuse_beside_resume(named, config, column, overrides)
+        _run(None, quiet, resume)
+        return
     chosen = settings(config, named, column or (), overrides or ())
     where = str(config) if config else "configuration"
     _run(parse_config(with_target(chosen), where=where), quiet)
 
 
-def _run(config: Any, quiet: bool) -> None:
+def _refuse_beside_resume(named: dict[str, Any], *others: Any) -> None:
+    from kerastrain.errors import ConfigError
+
+    given = [name for name, value in named.items() if value not in (None, [])]
+    if given or any(others):
+        raise ConfigError(
+            "Beside --resume no other setting counts: a run goes on as it was begun. "
+            f"Leave {', '.join(given) or 'them'} out."
+        )
+
+
+def _run(config: Any, quiet: bool, resume: str | None = None) -> None:
     from kerastrain.cli.show import run_summary
     from kerastrain.progress import ConsoleProgress, WarningLines
 
@@ -201,5 +263,5 @@ def _run(config: Any, quiet: bool) -> None:
         print("start", end="\r", file=sys.stderr, flush=True)  # TensorFlow takes 6 s
     stage = load_stage("run")
     with WarningLines() if quiet else ConsoleProgress() as progress:
-        run = stage.train(config, progress=progress)
+        run = stage.train(config, progress=progress, resume=resume)
     run_summary(run)

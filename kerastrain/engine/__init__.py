@@ -1,5 +1,8 @@
 """What is trained: the one Keras model that `fit` drives, and its training step."""
 
-from kerastrain.engine.model import Engine, make_optimizer
+from kerastrain.engine.averages import Average
+from kerastrain.engine.gradients import Clipping
+from kerastrain.engine.model import Engine
+from kerastrain.engine.optimizer import RateFactors, make_optimizer
 
-__all__ = ["Engine", "make_optimizer"]
+__all__ = ["Average", "Clipping", "Engine", "RateFactors", "make_optimizer"]

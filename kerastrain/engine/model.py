@@ -1,13 +1,15 @@
 """The compiled Keras model that `fit` drives: its own training step, many per call.
 
-This is the only file that touches private methods of Keras (3.15). Why not Keras' own
-step: it clips before the reduction over devices and per device, weighs uneven shards
-alike, consumes a batch to build itself, hands repeated embedding rows to Adam unsummed,
-and runs several steps per call only over whole batches.
+This is the only file that touches private methods of Keras' trainer (3.15). Why not
+Keras' own step: it clips before the reduction over devices and per device, weighs
+uneven shards alike, consumes a batch to build itself, hands repeated embedding rows to
+Adam unsummed, and runs several steps per call only over whole batches.
 """
 
+import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -15,92 +17,209 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.blocks import Blocks
-from kerastrain.config import OptimizerConfig
-from kerastrain.errors import ConfigError
+from kerastrain.engine.averages import Average, batch_norms
+from kerastrain.engine.gradients import Clipping
+from kerastrain.engine.optimizer import RateFactors
 from kerastrain.pipeline import Rows, outputs_of
 
-__all__ = ["Engine", "make_optimizer"]
+__all__ = ["Engine"]
+
+NO_CLIPPING = Clipping()
+
+
+@dataclass
+class _Call:
+    """What the last call of the compiled function told, and the calls to come. An
+    object of its own, because Keras tracks a dict that is an attribute."""
+
+    told: dict[str, tf.Tensor] = field(default_factory=dict)
+    iterator: Any = None
+    num_left: int = 0
 
 
 class Engine(keras.Model):
     """What is trained: the core after the cut.
 
     `Engine(inputs, outputs)` is a functional model. After `prepare` it is fitted on a
-    data set of blocks (see `pipeline.Blocks`): `engine.fit(blocks.dataset(), ...)`.
+    data set of blocks (see `blocks.Blocks`): `engine.fit(blocks.dataset(), ...)`.
 
     The loss of a step is `sum(weight * loss of a row) / number of rows with weight`
     over the rows of all devices, plus the layers' own losses; the gradient is that of
-    this number, summed over devices, then clipped. It is the same on one device and
-    on many, odd last batches included.
+    this number, summed over devices and parts of the step, then clipped. It is the same
+    on one device and on many, odd last batches included. A step whose loss or gradient
+    is not finite ends the call; see `first_bad`.
+
+    Attributes:
+        waited_s: seconds that the loop has waited for input.
+        first_bad: number of the step in the last call that was not finite; -1 if all
+            were. With a loss scale such steps are skipped, and the call goes on.
+        num_bad: how many were not, in the last call.
+        keeps_norms: set it before `fit` for `gradient_norms`.
     """
+
+    waited_s: float = 0.0
+    keeps_norms: bool = False
+    average: Average | None = None
+    factors: RateFactors | None = None
 
     def prepare(
         self,
         optimizer: keras.optimizers.Optimizer,
         row_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
         *,
-        clip_norm: float | None = None,
+        clipping: Clipping = NO_CLIPPING,
+        accumulate: int = 1,
+        remat: bool = False,
+        factors: RateFactors | None = None,
+        average: Average | None = None,
     ) -> "Engine":
         """Set what `fit` uses.
 
         Args:
             row_loss: `(targets, outputs)` to the losses of the rows, float32 `(rows,)`.
-            clip_norm: largest global norm of the gradient; None for no clipping.
+            clipping: of the gradient.
+            accumulate: parts of a step whose gradients are summed.
+            remat: compute activations again in the backward pass.
+            factors: of the learning rate of each weight.
+            average: of the weights, kept up to date.
         """
         self.row_loss = row_loss
-        self.clip_norm = clip_norm
+        self.clipping = clipping
+        self.accumulate = accumulate
+        self.remat = remat
+        self.average = average
+        self.factors = None if factors is None or factors.is_plain else factors
         self.compile(optimizer=optimizer, loss=None, jit_compile=False)
         self.mean_loss = keras.metrics.Mean(name="loss")
         self.optimizer.build(self.trainable_variables)
+        count = len(self.trainable_variables)
+        self._rate_factors = tf.Variable(tf.ones(count), trainable=False)
+        self._last = _Call()
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            for layer in batch_norms(self):  # else the statistics of devices drift
+                layer.synchronized = True
         return self
+
+    def retrace(self) -> None:
+        """Compile again, after a change of what a step is."""
+        self.train_function = None
+        self.__dict__.pop("_forward", None)
+
+    def begin_epoch(self, epoch: int, num_calls: int) -> None:
+        """Set what goes by the epoch, from 0; one begun in the middle has fewer calls
+        than others, and Keras would keep to the first."""
+        if self._last.iterator is not None:
+            self._last.iterator._num_batches = self._last.num_left = num_calls
+        if self.factors is not None:
+            self._rate_factors.assign(self.factors.at(epoch))
+
+    @property
+    def is_loss_scaled(self) -> bool:
+        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
 
     # --- one step -----------------------------------------------------------------
 
-    def _step(self, data: Any, step: tf.Tensor) -> None:
-        """Step number `step` of a block, on one device."""
+    def _step(self, data: Any, step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Step number `step` of a block, on one device: whether it was finite, the
+        norm of the gradient, and that of each weight if asked for."""
         *arrays, bounds = data
         first, end = bounds[step], bounds[step + 1]
-        x, y, weight = tf.nest.map_structure(lambda array: array[first:end], arrays)
+        rows = tf.nest.map_structure(lambda array: array[first:end], arrays)
         context = tf.distribute.get_replica_context()
-        num_rows = tf.cast(tf.math.count_nonzero(weight), tf.float32)
+        num_rows = tf.cast(tf.math.count_nonzero(rows[-1]), tf.float32)
         num_all = num_rows
         if context.num_replicas_in_sync > 1:
             num_all = context.all_reduce("SUM", num_rows)
-        with tf.GradientTape() as tape:
-            outputs = self(self._packed(x), training=True)
-            loss_sum = tf.reduce_sum(weight * self.row_loss(y, outputs))
-            loss = loss_sum / tf.maximum(num_all, 1)
-            loss += sum(self.losses) / context.num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, self.trainable_weights)
-        self._apply(gradients, context)
+        loss_sum, gradients = self._gradients(rows, tf.maximum(num_all, 1), context)
         self.mean_loss.update_state(
             loss_sum / tf.maximum(num_rows, 1), sample_weight=num_rows
         )
+        return self._apply(loss_sum, gradients, context)
 
-    def _apply(self, gradients: list, context: Any) -> None:
+    def _gradients(
+        self, rows: Any, num_all: tf.Tensor, context: Any
+    ) -> tuple[tf.Tensor, list]:
+        """Sum of the losses of these rows, and their part of the (scaled) gradient."""
+        loss_sum = tf.constant(0.0)
+        total: list[Any] | None = None
+        for part in range(self.accumulate):
+            # One after the other, or all parts would be in memory at once.
+            before = [g for g in total if g is not None] if total else []
+            with tf.control_dependencies(before):
+                x, y, weight = self._part(rows, part)
+            with tf.GradientTape() as tape:
+                outputs, losses = self._run_layers(self.packed(x))
+                loss = tf.reduce_sum(weight * self.row_loss(y, outputs))
+                shares = context.num_replicas_in_sync * self.accumulate
+                whole = loss / num_all + sum(losses) / shares
+                scaled = self.optimizer.scale_loss(whole)
+            gradients = tape.gradient(scaled, self.trainable_weights)
+            loss_sum += loss
+            total = _sums(total, gradients) if self.accumulate > 1 else gradients
+        return loss_sum, total or []
+
+    def _part(self, rows: Any, part: int) -> Any:
+        """Part number `part` of the rows of a step; a row without weight where there
+        are fewer rows than parts."""
+        if self.accumulate == 1:
+            return rows
+        num_rows = tf.shape(rows[-1])[0]
+        first = num_rows * part // self.accumulate
+        end = num_rows * (part + 1) // self.accumulate
+        taken = tf.nest.map_structure(lambda a: a[first : tf.maximum(end, 1)], rows)
+        is_real = tf.cast(end > first, tf.float32)
+        return [*taken[:-1], taken[-1] * is_real]
+
+    def _run_layers(self, x: Any) -> tuple[tf.Tensor, list]:
+        if self.remat:
+            from kerastrain.engine.remat import recomputed
+
+            return recomputed(self)(x, training=True)
+        return self(x, training=True), self.losses
+
+    def _apply(
+        self, loss_sum: tf.Tensor, gradients: list, context: Any
+    ) -> tuple[tf.Tensor, ...]:
         """Sum over devices, clip, update.
 
         Gradients are made dense first: Adam squares each slice of an embedding's
         gradient by itself, so a code that occurs twice in a batch would count as
         g1^2 + g2^2 where (g1 + g2)^2 is right.
         """
-        pairs = [
-            (tf.convert_to_tensor(gradient), weight)
-            for gradient, weight in zip(gradients, self.trainable_weights, strict=True)
-            if gradient is not None
-        ]
-        dense = [gradient for gradient, _ in pairs]
+        places = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        dense = [tf.convert_to_tensor(gradients[i]) for i in places]
         num_replicas = context.num_replicas_in_sync
         if num_replicas > 1:
-            dense = context.all_reduce("SUM", dense)
-        if self.clip_norm is not None:
-            limit = self.optimizer.scale_loss(tf.constant(self.clip_norm))
-            dense = tf.clip_by_global_norm(dense, limit)[0]
+            *dense, loss_sum = context.all_reduce("SUM", [*dense, loss_sum])
+        if self.factors is not None:  # what is frozen must not fill moments and norms
+            moves = tf.cast(self._rate_factors > 0, tf.float32)
+            dense = [g * moves[i] for g, i in zip(dense, places, strict=True)]
+        scale = self.optimizer.scale_loss(tf.constant(1.0))
+        norm = tf.linalg.global_norm(dense) / scale
+        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss_sum)
+        norms = tf.stack([tf.norm(g) for g in dense]) / scale if self.keeps_norms else 0
+        dense = self.clipping(dense, scale)
         if num_replicas > 1:  # the optimizer sums over devices once more
             dense = [gradient / num_replicas for gradient in dense]
-        weights = [weight for _, weight in pairs]
+        weights = [self.trainable_weights[i] for i in places]
         self.optimizer.apply_gradients(zip(dense, weights, strict=True))
+        return is_finite, norm, norms
+
+    def _after_step(self, before: list[tf.Tensor]) -> None:
+        """What follows a step outside of the replicas: rates by weight, the average."""
+        strategy = self.distribute_strategy
+        if self.factors is not None:
+            for place, old in zip(self.factors.changing, before, strict=True):
+                factor = self._rate_factors[place]
+                strategy.extended.update(
+                    self.trainable_variables[place].value,
+                    lambda weight, old, factor: weight.assign(
+                        old + factor * (weight - old)
+                    ),
+                    args=(old, factor),
+                )
+        if self.average is not None:
+            self.average.step(strategy, self.optimizer.iterations)
 
     # --- what Keras' fit calls ----------------------------------------------------
 
@@ -113,10 +232,11 @@ class Engine(keras.Model):
     ) -> None:
         """Nothing is left to build. Keras would consume a batch, and fail under a
         strategy where shards differ in size."""
+        self._last.iterator = iterator
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         with warnings.catch_warnings():
-            # Keras counts the shards of a block as a step each, and so expects more.
+            # It counts the shards of a block as a step each, and so expects more.
             warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
             return super().fit(*args, **kwargs)
 
@@ -125,28 +245,7 @@ class Engine(keras.Model):
     def make_train_function(self, force: bool = False) -> Any:
         if self.train_function is not None and not force:
             return self.train_function
-        strategy = self.distribute_strategy
-
-        @tf.autograph.experimental.do_not_convert
-        def steps(data: Any) -> dict[str, tf.Tensor]:
-            shard = tf.nest.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0], data
-            )
-            num_steps = tf.shape(shard[-1])[0] - 1
-
-            def body(step: tf.Tensor) -> tuple[tf.Tensor]:
-                strategy.run(self._step, args=(data, step))
-                return (step + 1,)
-
-            tf.while_loop(
-                lambda step: step < num_steps,
-                body,
-                [tf.constant(0)],
-                parallel_iterations=1,
-            )
-            return {"loss": self.mean_loss.result()}
-
-        compiled = steps if self.run_eagerly else None
+        compiled = self._steps if self.run_eagerly else None
 
         def train(iterator: Any) -> dict[str, tf.Tensor]:
             nonlocal compiled
@@ -154,24 +253,89 @@ class Engine(keras.Model):
                 # By the shapes of the data set. By those of its blocks it is traced for
                 # the first, for others, and for a shorter last one, 0.5 s each.
                 signature = [iterator.element_spec]
-                compiled = tf.function(steps, input_signature=signature)
-            return compiled(next(iterator))
+                compiled = tf.function(self._steps, input_signature=signature)
+            self._last.num_left -= 1
+            if not self._last.num_left and self._last.iterator is not None:
+                # Else Keras makes another iterator, which begins to read, for nothing.
+                self._last.iterator._num_batches = None
+            start_s = time.perf_counter()
+            data = next(iterator)
+            self.waited_s += time.perf_counter() - start_s
+            self._last.told = compiled(data)
+            return {name: self._last.told[name] for name in ("loss", "gradient_norm")}
 
         self.train_function = train
         return self.train_function
+
+    @tf.autograph.experimental.do_not_convert
+    def _steps(self, data: Any) -> dict[str, tf.Tensor]:
+        """All steps of a block, or up to the first that is not finite."""
+        strategy = self.distribute_strategy
+        local = strategy.experimental_local_results
+        shard = tf.nest.map_structure(lambda value: local(value)[0], data)
+        num_steps = tf.shape(shard[-1])[0] - 1
+        is_scaled = self.is_loss_scaled
+        changing = self.factors.changing if self.factors is not None else []
+
+        def body(step: Any, first_bad: Any, num_bad: Any, *_: Any) -> tuple:
+            before = [tf.identity(self.trainable_variables[i].value) for i in changing]
+            with tf.control_dependencies(before):
+                results = strategy.run(self._step, args=(data, step))
+            is_finite, norm, norms = (local(value)[0] for value in results)
+            self._after_step(before)
+            first_bad = tf.where(is_finite | (first_bad >= 0), first_bad, step)
+            return (
+                step + 1,
+                first_bad,
+                num_bad + tf.cast(~is_finite, "int32"),
+                norm,
+                (norms if self.keeps_norms else tf.zeros(0)),
+            )
+
+        count = len(self.trainable_variables) if self.keeps_norms else 0
+        _, first_bad, num_bad, norm, norms = tf.while_loop(
+            lambda step, first_bad, *_: (
+                (step < num_steps) & ((first_bad < 0) | is_scaled)
+            ),
+            body,
+            [tf.constant(0), tf.constant(-1), tf.constant(0), 0.0, tf.zeros(count)],
+            parallel_iterations=1,
+        )
+        return {
+            "loss": self.mean_loss.result(),
+            "gradient_norm": norm,
+            "first_bad": first_bad,
+            "num_bad": num_bad,
+            "norms": norms,
+        }
+
+    @property
+    def first_bad(self) -> int:
+        return int(self._last.told.get("first_bad", -1))
+
+    @property
+    def num_bad(self) -> int:
+        return int(self._last.told.get("num_bad", 0))
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of the gradient of each weight in the last step, by its path."""
+        if not self.keeps_norms or not self._last.told:
+            return {}
+        paths = [variable.path for variable in self.trainable_variables]
+        return dict(zip(paths, self._last.told["norms"].numpy().tolist(), strict=True))
 
     # --- forward --------------------------------------------------------------------
 
     def outputs_of(self, rows: Rows) -> np.ndarray:
         """Outputs for `rows`, float32 `(rows, units)`; nothing is random."""
-        if not hasattr(self, "_forward"):
-            self._forward = tf.function(
-                lambda x: tf.cast(self(self._packed(x), training=False), tf.float32),
+        if "_forward" not in self.__dict__:
+            self.__dict__["_forward"] = tf.function(
+                lambda x: tf.cast(self(self.packed(x), training=False), tf.float32),
                 reduce_retracing=True,
             )
-        return outputs_of(self._forward, rows, self.output_shape[-1])
+        return outputs_of(self.__dict__["_forward"], rows, self.output_shape[-1])
 
-    def _packed(self, x: dict[str, tf.Tensor]) -> Any:
+    def packed(self, x: dict[str, tf.Tensor]) -> Any:
         """The inputs in the structure that this model was built with."""
         return keras.tree.pack_sequence_as(self._inputs_struct, list(x.values()))
 
@@ -184,19 +348,12 @@ class Engine(keras.Model):
         return strategy.distribute_datasets_from_function(lambda _context: data)
 
 
-def make_optimizer(
-    config: OptimizerConfig, learning_rate: Any, variables: list
-) -> keras.optimizers.Optimizer:
-    """The optimiser of a run; biases, norms and scales are exempt from weight decay."""
-    names = {name.lower(): name for name in dir(keras.optimizers)}
-    kind = getattr(keras.optimizers, names[config.name.lower()])
-    options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
-    try:
-        optimizer = kind(learning_rate=learning_rate, **options)
-    except (TypeError, ValueError) as error:
-        text = str(error).partition("\n")[0]
-        raise ConfigError(f"optimizer {config.name}: {text}") from None
-    exempt = [v for v in variables if len(v.shape) < 2]
-    if config.weight_decay and exempt:
-        optimizer.exclude_from_weight_decay(var_list=exempt)
-    return optimizer
+def _sums(totals: list | None, gradients: list) -> list:
+    """Entry by entry, dense; None where there is no gradient."""
+    dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+    if totals is None:
+        return dense
+    return [
+        b if a is None else a if b is None else a + b
+        for a, b in zip(totals, dense, strict=True)
+    ]

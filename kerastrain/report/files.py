@@ -5,12 +5,14 @@ import csv
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kerastrain.errors import RunError
 from kerastrain.evaluation import METRICS
+from kerastrain.resources import COLUMNS
 from kerastrain.schema import Schema
 from kerastrain.store import RunFolder, read_json
 
@@ -23,6 +25,7 @@ class RunFiles:
 
     Args:
         history: a row per epoch: column name to number, NaN where the cell is empty.
+        resources: likewise what was taken of the machine; `stage` is a text.
         events: as `kerastrain.events.Event` writes them, in their order.
     """
 
@@ -32,6 +35,7 @@ class RunFiles:
     schema: Schema | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    resources: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -45,7 +49,8 @@ class RunFiles:
             config_text=text,
             schema=Schema.load(folder.schema) if folder.schema.is_file() else None,
             metrics=read_json(folder.metrics) if folder.metrics.is_file() else {},
-            history=_history(folder),
+            history=_table(folder.history),
+            resources=_resources(folder),
             events=_events(folder),
             environment=(
                 read_json(folder.environment) if folder.environment.is_file() else {}
@@ -128,14 +133,25 @@ def _mapping(text: str) -> dict[str, Any]:
     return {}
 
 
-def _history(folder: RunFolder) -> list[dict[str, float]]:
-    if not folder.history.is_file():
+def _table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file of numbers."""
+    if not path.is_file():
         return []
-    with folder.history.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return [
-            {name: _number(cell) for name, cell in row.items() if name}
+            {
+                name: cell if name == "stage" else _number(cell)
+                for name, cell in row.items()
+                if name
+            }
             for row in csv.DictReader(file)
         ]
+
+
+def _resources(folder: RunFolder) -> list[dict[str, Any]]:
+    rows = _table(folder.resources)
+    whole = [row for row in rows if set(COLUMNS) <= row.keys()]
+    return [r for r in whole if math.isfinite(r["seconds"] + r["resident_bytes"])]
 
 
 def _number(cell: Any) -> float:

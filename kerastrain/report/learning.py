@@ -8,7 +8,7 @@ from kerastrain.evaluation import METRICS
 from kerastrain.report.figures import OTHER, OURS, QUIET, Figure, figure, line
 from kerastrain.report.files import RunFiles
 
-__all__ = ["learning_figures"]
+__all__ = ["epoch_chart", "learning_figures"]
 
 Series = Sequence[tuple[str, str, str]]  # column, name, colour
 Epochs = Sequence[dict[str, float]]
@@ -18,13 +18,13 @@ def learning_figures(files: RunFiles) -> list[tuple[str, str, Figure]]:
     """`(title, one sentence, figure)`; empty without a history."""
     if not files.history:
         return []
-    drawn = [_losses(files), _metric(files), _learning_rate(files)]
+    drawn = [_losses(files), _metric(files), _learning_rate(files), _finder(files)]
     return [item for item in drawn if item is not None]
 
 
 def _losses(files: RunFiles) -> tuple[str, str, Figure] | None:
     series = [("loss", "train", QUIET), ("val_loss", "validation", OURS)]
-    return _chart(files, "Loss", "What training lowers.", series)
+    return epoch_chart(files, "Loss", "What training lowers.", series)
 
 
 def _metric(files: RunFiles) -> tuple[str, str, Figure] | None:
@@ -39,12 +39,14 @@ def _metric(files: RunFiles) -> tuple[str, str, Figure] | None:
     name = name if name in telling else telling[0]
     title = table[name].title
     series = [(name, "train", QUIET), (f"val_{name}", "validation", OURS)]
-    return _chart(files, title, f"{title} on rows that are not trained on.", series)
+    return epoch_chart(
+        files, title, f"{title} on rows that are not trained on.", series
+    )
 
 
 def _learning_rate(files: RunFiles) -> tuple[str, str, Figure] | None:
     series = [("learning_rate", "", OTHER)]
-    chart = _chart(files, "Learning rate", "At the end of each epoch.", series)
+    chart = epoch_chart(files, "Learning rate", "At the end of each epoch.", series)
     if chart is not None:
         chart[2]["layout"]["yaxis"] |= {
             "exponentformat": "power",
@@ -53,9 +55,27 @@ def _learning_rate(files: RunFiles) -> tuple[str, str, Figure] | None:
     return chart
 
 
-def _chart(
+def _finder(files: RunFiles) -> tuple[str, str, Figure] | None:
+    """The loss at growing rates, measured before training."""
+    curve = files.metrics.get("rate_curve") or {}
+    if not curve.get("points"):
+        return None
+    rates, losses = (list(part) for part in zip(*curve["points"], strict=True))
+    hover = "rate %{x:.2~g}<br>loss %{y:.4~g}<extra></extra>"
+    trace = line(rates, losses, "", hovertemplate=hover)
+    axis = {"type": "log", "exponentformat": "power", "dtick": 1}
+    made = figure([trace], "Learning rate", "Loss, smoothed", xaxis=axis)
+    said = "A few steps at growing rates, before training."
+    if curve.get("suggested"):
+        made["layout"]["shapes"] = [_mark(curve["suggested"])]
+        said += f" Dotted: {curve['suggested']:.2g}, a tenth of where it is least."
+    return "Learning rate finder", said, made
+
+
+def epoch_chart(
     files: RunFiles, title: str, said: str, series: Series
 ) -> tuple[str, str, Figure] | None:
+    """Columns of the history over the epochs; None where they are not there."""
     if "fold" in files.history[0]:
         return _fold_chart(files, title, said, series)
     epochs = [row.get("epoch", index) for index, row in enumerate(files.history)]
@@ -82,10 +102,10 @@ def _values(rows: Epochs, column: str) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _mark(epoch: float) -> dict[str, Any]:
+def _mark(at: float) -> dict[str, Any]:
     """A dotted line from bottom to top."""
     style = {"color": QUIET, "width": 1.5, "dash": "dot"}
-    ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
+    ends = {"x0": at, "x1": at, "y0": 0, "y1": 1}
     return {"type": "line", "yref": "paper", "line": style} | ends
 
 

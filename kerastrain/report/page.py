@@ -14,6 +14,7 @@ from kerastrain.report.files import RunFiles
 from kerastrain.report.folds import folds_section
 from kerastrain.report.html import escape, section
 from kerastrain.report.learning import learning_figures
+from kerastrain.report.resources import resource_figures
 from kerastrain.report.technical import configuration, environment, events
 from kerastrain.store import RunFolder, write_text
 
@@ -36,6 +37,7 @@ def write_report(folder: RunFolder) -> Path:
 def page(files: RunFiles) -> str:
     """The whole page as text."""
     learning, drawn = learning_figures(files), figures(files)
+    taken = resource_figures(files)
     sections = [
         metric_table(files),
         folds_section(files),
@@ -45,10 +47,11 @@ def page(files: RunFiles) -> str:
         events(files),
         data_section(files),
         configuration(files),
+        _figure_section("resources", "Speed and resources", taken),
         environment(files),
     ]
     shown = headline(files)
-    script = _script() if learning or drawn else ""
+    script = _script() if learning or drawn or taken else ""
     return Template(_resource("page.html")).substitute(
         title=escape(f"{files.target}: {shown['title']} {shown['value']}"),
         style=_resource("style.css"),

@@ -18,6 +18,8 @@ class HistoryFile(keras.callbacks.Callback):
     With `fold` set, a column of it stands in front; one file holds all folds.
     """
 
+    remembered = ("fold", "epochs")
+
     def __init__(self, path: Path):
         super().__init__()
         self.path = path

@@ -8,14 +8,12 @@ import keras
 import numpy as np
 
 from kerastrain.arrays import pieces
-from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
-from kerastrain.errors import DivergenceError
 from kerastrain.evaluation import METRICS
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 
-__all__ = ["EpochOrder", "StopOnNaN", "Validate"]
+__all__ = ["Validate"]
 
 # Metrics that are scored after each epoch: those that cost little at any size.
 _WATCHED = {
@@ -23,17 +21,6 @@ _WATCHED = {
     "multiclass": ("accuracy",),
     "regression": ("rmse", "mae", "r2"),
 }
-
-
-class EpochOrder(keras.callbacks.Callback):
-    """Tells the blocks which epoch it is, so that its order of rows is drawn."""
-
-    def __init__(self, blocks: Blocks):
-        super().__init__()
-        self.blocks = blocks
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.blocks.epoch = epoch
 
 
 class Validate(keras.callbacks.Callback):
@@ -47,6 +34,8 @@ class Validate(keras.callbacks.Callback):
         weight: of each of these rows in metrics, where class weights do not count.
         monitor: a metric to score too, such as `val_f1`.
     """
+
+    remembered = ()
 
     def __init__(
         self,
@@ -103,17 +92,3 @@ class Validate(keras.callbacks.Callback):
             for name in self.names
         }
         return {name: value for name, value in scores.items() if math.isfinite(value)}
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Ends training when a loss is NaN or infinite; such a model is worth nothing."""
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        for name in ("loss", "val_loss"):
-            value = (logs or {}).get(name, 0.0)
-            if not math.isfinite(value):
-                raise DivergenceError(
-                    f"{name} became {value} in epoch {epoch + 1}. Try a lower rate "
-                    "(--set optimizer.learning_rate=1e-4) or stronger clipping "
-                    "(--set optimizer.clip_norm=0.1)."
-                )

@@ -23,6 +23,8 @@ class Checkpoints(keras.callbacks.Callback):
         keep: how many of those are kept.
     """
 
+    remembered = ()
+
     def __init__(
         self,
         folder: Path,

@@ -1,0 +1,112 @@
+"""The optimiser of a run, and how fast each weight learns."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import keras
+
+from kerastrain.config import OptimizerConfig
+from kerastrain.errors import ConfigError, listing
+
+__all__ = ["RateFactors", "make_optimizer"]
+
+
+def make_optimizer(
+    config: OptimizerConfig, learning_rate: Any, variables: list
+) -> keras.optimizers.Optimizer:
+    """The optimiser of a run; biases, norms and scales are exempt from weight decay."""
+    names = {name.lower(): name for name in dir(keras.optimizers)}
+    kind = getattr(keras.optimizers, names[config.name.lower()])
+    options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
+    try:
+        optimizer = kind(learning_rate=learning_rate, **options)
+    except (TypeError, ValueError) as error:
+        text = str(error).partition("\n")[0]
+        raise ConfigError(f"optimizer {config.name}: {text}") from None
+    named = {id(v) for p in config.no_decay for v in _fitting("no_decay", p, variables)}
+    exempt = [v for v in variables if len(v.shape) < 2 or id(v) in named]
+    if config.weight_decay and exempt:
+        optimizer.exclude_from_weight_decay(var_list=exempt)
+    return optimizer
+
+
+class RateFactors:
+    """What the learning rate of each weight is multiplied by; 0 freezes it.
+
+    The change of a weight is multiplied, not its gradient, to which Adam and its kin
+    are indifferent; weight decay shrinks with it.
+
+    Args:
+        config: `rates`, `layer_decay` and `unfreeze` of it.
+        model: whose trainable variables are meant, in their order.
+
+    Raises:
+        ConfigError: a pattern fits no weight.
+    """
+
+    def __init__(self, config: OptimizerConfig, model: keras.Model):
+        variables = model.trainable_variables
+        self._factors = [1.0] * len(variables)
+        self._begins = [0] * len(variables)  # epoch, from 0, in which it learns
+        places = {id(variable): i for i, variable in enumerate(variables)}
+        if config.layer_decay is not None:
+            for variable, depth in _depths(model):
+                self._factors[places[id(variable)]] = config.layer_decay**depth
+        for pattern, factor in reversed(config.rates.items()):
+            for variable in _fitting("rates", pattern, variables):
+                self._factors[places[id(variable)]] = factor
+        for pattern, epoch in reversed(config.unfreeze.items()):
+            for variable in _fitting("unfreeze", pattern, variables):
+                self._begins[places[id(variable)]] = epoch - 1
+
+    def at(self, epoch: int) -> list[float]:
+        """Of each variable in an epoch, from 0."""
+        return [
+            factor if epoch >= begin else 0.0
+            for factor, begin in zip(self._factors, self._begins, strict=True)
+        ]
+
+    @property
+    def is_plain(self) -> bool:
+        """All weights learn alike, always."""
+        return set(self._factors) <= {1.0} and not any(self._begins)
+
+    @property
+    def changing(self) -> list[int]:
+        """Places of the variables that are not always at the full rate."""
+        pairs = enumerate(zip(self._factors, self._begins, strict=True))
+        return [place for place, (f, b) in pairs if f != 1.0 or b]
+
+
+def _fitting(option: str, pattern: str, variables: Sequence[Any]) -> list[Any]:
+    """Variables whose path, or the name of a layer in it, fits."""
+    found = [
+        v
+        for v in variables
+        if fnmatchcase(v.path, pattern)
+        or any(fnmatchcase(part, pattern) for part in v.path.split("/"))
+    ]
+    if not found:
+        layers = dict.fromkeys(re.sub("/[^/]*$", "", v.path) for v in variables)
+        raise ConfigError(
+            f"optimizer.{option}: no weight fits '{pattern}'. Weights belong to: "
+            f"{listing(layers)}."
+        )
+    return found
+
+
+def _depths(model: keras.Model) -> list[tuple[Any, int]]:
+    """Each trainable variable, and how many layers that learn stand above its own."""
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False, recursive=False)
+        if layer.trainable_variables
+    ]
+    last = len(layers) - 1
+    return [
+        (variable, last - place)
+        for place, layer in enumerate(layers)
+        for variable in layer.trainable_variables
+    ]

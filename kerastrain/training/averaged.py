@@ -1,0 +1,118 @@
+"""Averaged weights in the place of the last ones, while an epoch is looked at."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastrain.blocks import Blocks
+from kerastrain.engine import Average, Engine
+from kerastrain.engine.averages import batch_norms
+
+__all__ = ["averaged"]
+
+# Batches over which statistics are measured; Izmailov et al. take all, which costs an
+# epoch for each.
+STATISTICS_BATCHES = 50
+
+
+def averaged(
+    engine: Engine, blocks: Blocks, *, keeps_last: bool = False
+) -> tuple[list[keras.callbacks.Callback], list[keras.callbacks.Callback]]:
+    """Callbacks for before and behind those that look at an epoch; none without an
+    average.
+
+    Args:
+        keeps_last: training ends on the average.
+    """
+    if engine.average is None:
+        return [], []
+    stack = ExitStack()
+    before = _Before(engine.average, engine, blocks, stack)
+    return [before], [_Behind(engine.average, stack, keeps_last=keeps_last)]
+
+
+class _Before(keras.callbacks.Callback):
+    remembered = ()
+
+    def __init__(
+        self, average: Average, engine: Engine, blocks: Blocks, stack: ExitStack
+    ):
+        super().__init__()
+        self._average = average
+        self._engine = engine
+        self._blocks = blocks
+        self._stack = stack
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._average.end_epoch(epoch)
+        if not self._average.is_begun:
+            return
+        self._stack.enter_context(self._average.in_place())
+        if self._average.config.name == "swa" and batch_norms(self._engine):
+            measure_statistics(self._engine, self._blocks)
+
+
+class _Behind(keras.callbacks.Callback):
+    remembered = ("num_averaged",)
+
+    def __init__(self, average: Average, stack: ExitStack, *, keeps_last: bool):
+        super().__init__()
+        self._average = average
+        self._stack = stack
+        self._keeps_last = keeps_last
+
+    @property
+    def num_averaged(self) -> int:
+        return self._average.num_averaged
+
+    @num_averaged.setter
+    def num_averaged(self, value: int) -> None:
+        self._average.num_averaged = value
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._stack.close()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self._keeps_last and self._average.is_begun:
+            self._average.keep()
+
+
+def measure_statistics(engine: Engine, blocks: Blocks) -> None:
+    """Moving statistics of batch normalisation as the mean over batches of train rows,
+    for the weights that the model has now. Seeds of random layers are put back."""
+    layers = batch_norms(engine)
+    moving = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
+    others = [v for v in engine.non_trainable_variables if _is_in(v, moving) is False]
+    before = [v.numpy() for v in others]
+    momenta = [layer.momentum for layer in layers]
+    strategy = engine.distribute_strategy
+    sums = [np.zeros(v.shape, "float64") for v in moving]
+    for layer in layers:
+        layer.momentum = 0.0  # read while it is traced: what moves in is the batch's
+
+    def forward(x: Any) -> None:
+        strategy.run(lambda x: engine(engine.packed(x), training=True), args=(x,))
+
+    compiled = tf.function(forward, reduce_retracing=True)
+    try:
+        plain = replace(blocks, steps_per_call=1, num_replicas=1, first_block=0)
+        count = min(STATISTICS_BATCHES, blocks.num_steps)
+        for inputs, *_ in islice(plain, count):
+            compiled(inputs)
+            sums = [s + v.numpy() for s, v in zip(sums, moving, strict=True)]
+        for total, variable in zip(sums, moving, strict=True):
+            variable.assign((total / count).astype("float32"))
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        for variable, value in zip(others, before, strict=True):
+            variable.assign(value)
+
+
+def _is_in(variable: Any, many: list[Any]) -> bool:
+    return any(variable is one for one in many)

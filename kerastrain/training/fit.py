@@ -1,0 +1,159 @@
+"""One fit of a network, from its rows to the weights that are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerastrain.arrays import ArrayStore
+from kerastrain.blocks import Blocks
+from kerastrain.config import RunConfig
+from kerastrain.engine import Average, Clipping, Engine, RateFactors, make_optimizer
+from kerastrain.objective import Objective
+from kerastrain.pipeline import Rows
+from kerastrain.runtime import Devices
+from kerastrain.schedules import SCHEDULES, Monitor, Steps
+from kerastrain.training.averaged import averaged
+from kerastrain.training.keeper import Diverged
+from kerastrain.training.recovery import Recovery
+from kerastrain.training.resume import CheckpointFiles
+from kerastrain.training.stopping import BestWeights, TimeLimit
+from kerastrain.training.validation import Validate
+
+__all__ = ["FitRows", "TrainingPlan", "fit_core"]
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """What a network is fitted on.
+
+    Args:
+        train, validation: as the core takes them.
+        targets: of the validation rows, as metrics take them.
+        weight: of the validation rows in metrics; None where all count alike.
+    """
+
+    train: Rows
+    validation: Rows
+    targets: np.ndarray
+    weight: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network is trained.
+
+    Args:
+        config: resolved: no `auto` in how it is fitted.
+        store: where arrays of rows lie.
+        broken: where the batch at which training broke is written.
+        callbacks: further Keras callbacks; they see validation metrics in the logs.
+        weights: makes the callback that writes weights, given the best-weights one.
+        trackers: makes those, given the steps of an epoch.
+        watch: makes the callback that measures speed, given the steps of an epoch and
+            its rows.
+        files: checkpoints to go on from; None writes none.
+        seconds: for training; None is no limit.
+        keeps_last: the weights of the last epoch, not of the best, are kept.
+    """
+
+    config: RunConfig
+    devices: Devices
+    store: ArrayStore
+    broken: Path = Path("diverged_batch.parquet")
+    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=list)
+    weights: Callable[[BestWeights], keras.callbacks.Callback] | None = None
+    trackers: Callable[[int], Sequence[keras.callbacks.Callback]] | None = None
+    watch: Callable[[int, int], keras.callbacks.Callback] | None = None
+    files: CheckpointFiles | None = None
+    seconds: float | None = None
+    keeps_last: bool = False
+
+
+def fit_core(
+    core: keras.Model,
+    rows: FitRows,
+    objective: Objective,
+    monitor: Monitor,
+    plan: TrainingPlan,
+    *,
+    explain: Callable[[Blocks], Callable[[Diverged], str]],
+) -> tuple[Engine, int]:
+    """The engine with the weights that are kept, and the epoch they are of, from 0.
+
+    Args:
+        explain: given the blocks, makes what tells the cause of a divergence.
+    """
+    config = plan.config
+    fit, epochs = config.fit, int(config.fit.epochs)
+    blocks = Blocks(
+        rows.train,
+        int(fit.batch_size),
+        fit.steps_per_call,
+        config.seed,
+        plan.devices.num_replicas,
+    )
+    function = SCHEDULES.load(config.schedule.name)
+    steps = Steps(blocks.num_steps * epochs, blocks.num_steps)
+    peak = config.optimizer.learning_rate
+    schedule = function(peak, steps, monitor, **config.schedule.options)
+    engine = Engine(core.inputs, core.outputs[0], name="engine")
+    average = config.average
+    engine.prepare(
+        make_optimizer(
+            config.optimizer, schedule.learning_rate, engine.trainable_variables
+        ),
+        objective.row_loss(),
+        clipping=Clipping.of(config.optimizer),
+        accumulate=fit.accumulate,
+        remat=fit.remat,
+        factors=RateFactors(config.optimizer, engine),
+        average=None if average.name == "none" else Average(average, engine, epochs),
+    )
+    engine.keeps_norms = config.watch.norms
+    best = BestWeights.of(monitor, fit, keeps_last=plan.keeps_last)
+    recovery = Recovery(
+        engine,
+        blocks,
+        _callbacks(engine, blocks, rows, objective, plan, best, schedule.callbacks),
+        rate=schedule.learning_rate,
+        fit=fit,
+        files=plan.files,
+        every=config.checkpoint.every,
+        explain=explain(blocks),
+        precision=plan.devices.precision,
+    )
+    recovery.run()
+    return engine, best.best_epoch
+
+
+def _callbacks(
+    engine: Engine,
+    blocks: Blocks,
+    rows: FitRows,
+    objective: Objective,
+    plan: TrainingPlan,
+    best: BestWeights,
+    scheduled: Sequence[keras.callbacks.Callback],
+) -> list[Any]:
+    """In the order in which they see an epoch."""
+    validate = Validate(
+        engine,
+        rows.validation,
+        objective,
+        rows.targets,
+        weight=rows.weight,
+        monitor=best.monitor,
+    )
+    before, behind = averaged(engine, blocks, keeps_last=plan.keeps_last)
+    watch = plan.watch(blocks.num_steps, len(rows.train)) if plan.watch else None
+    weights = plan.weights(best) if plan.weights else None
+    limit = TimeLimit(plan.seconds) if plan.seconds is not None else None
+    inner = [validate, watch, best, weights]
+    trackers = plan.trackers(blocks.num_steps) if plan.trackers else []
+    outer = [limit, *scheduled, *plan.callbacks, *trackers]
+    ordered = [*before, *inner, *behind, *outer]
+    return [callback for callback in ordered if callback is not None]
