@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SourceError,
         UnknownName,
     )
+    from kerastrain.guests import fit
     from kerastrain.reproduction import reproduce
     from kerastrain.run import train
     from kerastrain.schema import Schema
@@ -42,6 +43,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "UnknownName",
+    "fit",
     "load",
     "reproduce",
     "train",
@@ -52,6 +54,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "RunConfig": "config",
     "Schema": "schema",
+    "fit": "guests",
     "load": "serving",
     "reproduce": "reproduction",
     "train": "run",

@@ -24,6 +24,7 @@ from kerastrain.training.fit import TrainingPlan
 from kerastrain.training.history import HistoryFile
 from kerastrain.training.profiling import Profile
 from kerastrain.training.resume import CheckpointFiles
+from kerastrain.training.settling import Settled
 from kerastrain.training.stopping import BestWeights
 from kerastrain.training.watch import Watch
 from kerastrain.training.weights import Checkpoints
@@ -60,9 +61,11 @@ class Job:
     started_s: float = field(default_factory=time.monotonic)
     num_fits: int = 1
     history: HistoryFile = field(init=False)
+    settled: Settled = field(init=False)
 
     def __post_init__(self) -> None:
         self.history = HistoryFile(self.folder.history)
+        self.settled = Settled(self.folder.settled)
 
     @property
     def target(self) -> Target:
@@ -82,7 +85,9 @@ class Job:
     def fit(self, data: Prepared, *, fold: int | None = None) -> KerasLearner:
         """Train on the train rows; validation rows choose the epoch."""
         name = "kerastrain" if fold is None else f"fold_{fold}"
-        return self._fitted(data, self.config, name=name, fold=fold)
+        learner = self._fitted(data, self.config, name=name, fold=fold)
+        self.config = self.settled.config(self.config)
+        return learner
 
     def refit(self, data: Prepared, epochs: int) -> KerasLearner:
         """Train so many epochs and keep the last; validation rows only look on."""
@@ -159,6 +164,7 @@ class Job:
             files=files,
             seconds=self._seconds(config),
             keeps_last=keeps_last,
+            settled=self.settled,
         )
 
     def _seconds(self, config: RunConfig) -> float | None:

@@ -240,7 +240,8 @@ def resolved_fit(fit: FitConfig, num_rows: int, num_replicas: int) -> FitConfig:
     if batch_size == "by_rows":
         fitting = [size for rows, size in _BATCH_SIZES if num_rows <= rows]
         batch_size = fitting[0] if fitting else 1_024
-    batch_size = max(batch_size, num_replicas)
+    if batch_size != "auto":  # which is measured
+        batch_size = max(batch_size, num_replicas)
     if epochs == "auto":
         # 3 million rows seen, but 20 epochs at least and 100 at most
         epochs = int(np.clip(3_000_000 // max(1, num_rows), 20, 100))

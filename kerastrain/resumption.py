@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,11 @@ def _locked(folder: RunFolder) -> Iterator[None]:
             folder.lock.unlink(missing_ok=True)
 
 
-def request_of(path: str) -> RunConfig:
+def request_of(path: str, given: Collection[str] = ()) -> RunConfig:
     """The settings that the unfinished run in `path` was begun with.
+
+    Args:
+        given: parts of the data that are tables in memory, given once more.
 
     Raises:
         RunError: there is no such run, or not all of its settings are kept.
@@ -170,6 +173,12 @@ def request_of(path: str) -> RunConfig:
     request = read_json(folder.request)
     if request.get("is_finished"):
         raise RunError(f"The run in {path} is finished: {folder.report}.")
+    lacks = [name for name in request["in_memory"] if name not in given]
+    if lacks:
+        raise RunError(
+            f"The run in {path} was begun with a table in memory ({', '.join(lacks)}). "
+            f"Call kerastrain.train(table, resume={path!r})."
+        )
     if HIDDEN in str(request["config"]):
         raise RunError(
             f"The password of the data is not kept in {path}. Give the command that it "

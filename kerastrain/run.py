@@ -89,7 +89,7 @@ def train(
         _refuse_with_resume(target=target, **settings)
         frames = {"data": data, "validation": validation, "test": test}
         given = {name: value for name, value in frames.items() if value is not None}
-        return run(request_of(str(resume)), frames=given, **shown)
+        return run(request_of(str(resume), given), frames=given, **shown)
     if isinstance(data, RunConfig):
         _refuse_beside(
             data, target=target, validation=validation, test=test, **settings
@@ -242,7 +242,8 @@ def _trained(job: Job, fits: list[Parts], gate: Gate) -> tuple[Learner, dict[str
         learner, metrics = cross_validate(job, fits, lambda d: gate.check_rows(d, job))
     else:
         learner, metrics = _single(job, fits[0], gate)
-    return learner, metrics | {"split": described(job.config, fits)}
+    metrics |= {"split": described(job.config, fits), **job.settled.metrics}
+    return learner, metrics
 
 
 def _single(job: Job, parts: Parts, gate: Gate) -> tuple[Learner, dict[str, Any]]:

@@ -142,6 +142,7 @@ class RunFolder:
         self.report = self.path / "report.html"
         self.arrays = self.path / "arrays"
         self.broken_batch = self.path / "diverged_batch.parquet"
+        self.settled = self.checkpoints / "settled.json"
         self.request = self.path / "request.json"
         self.lock = self.path / ".lock"
 

@@ -12,7 +12,7 @@ from kerastrain.features import Features, Front, NumberStatistics
 from kerastrain.models import MODELS
 from kerastrain.objective import Objective
 from kerastrain.pipeline import cut
-from kerastrain.schedules import SCHEDULES, Monitor
+from kerastrain.schedules import SCHEDULES, Monitor, Steps
 from kerastrain.schema import Column, ColumnStats, Schema, Target
 from kerastrain.sources import SOURCES
 from kerastrain.trackers import TRACKERS
@@ -68,17 +68,14 @@ def test_every_column_type_has_the_four_verbs(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 100])
-@pytest.mark.parametrize("learning_rate", [1e-5, 3.0])
-def test_every_schedule_stays_from_0_to_the_rate(name, total_steps, learning_rate):
+@pytest.mark.parametrize("peak", [1e-5, 3.0])
+def test_every_schedule_stays_from_0_to_the_rate(name, total_steps, peak):
     monitor = Monitor("val_loss", "min")
-    rate = SCHEDULES.load(name)(learning_rate, total_steps, monitor).learning_rate
-    steps = range(total_steps + 5)  # a resumed run may go beyond
-    rates = [rate if isinstance(rate, float) else float(rate(step)) for step in steps]
-    assert all(0 <= r <= learning_rate * 1.0001 for r in rates)
+    steps = Steps(total_steps, max(1, total_steps // 3))
+    rate = SCHEDULES.load(name)(peak, steps, monitor).learning_rate
+    rates = [float(rate(step)) for step in range(total_steps + 5)]  # a run may go on
+    assert all(0 <= r <= peak * 1.0001 for r in rates)
     assert rates[0] > 0
-    if hasattr(rate, "get_config"):
-        again = type(rate).from_config(rate.get_config())
-        assert [float(again(step)) for step in steps] == rates
 
 
 # --- models -----------------------------------------------------------------------

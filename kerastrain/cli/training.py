@@ -38,7 +38,8 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     ] = None,
     epochs: Annotated[int | None, Option(help="At most so many.")] = None,
     batch_size: Annotated[
-        int | None, Option(help="Rows per step, over all devices.")
+        str | None,
+        Option(help="Rows per step, over all devices; auto measures the fastest."),
     ] = None,
     find_lr: Annotated[
         bool | None,

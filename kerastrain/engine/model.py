@@ -8,8 +8,9 @@ Adam unsummed, and runs several steps per call only over whole batches.
 
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import keras
@@ -20,6 +21,8 @@ from kerastrain.blocks import Blocks
 from kerastrain.engine.averages import Average, batch_norms
 from kerastrain.engine.gradients import Clipping
 from kerastrain.engine.optimizer import RateFactors
+from kerastrain.engine.remat import recomputed
+from kerastrain.engine.update import sums, update
 from kerastrain.pipeline import Rows, outputs_of
 
 __all__ = ["Engine"]
@@ -55,10 +58,12 @@ class Engine(keras.Model):
             were. With a loss scale such steps are skipped, and the call goes on.
         num_bad: how many were not, in the last call.
         keeps_norms: set it before `fit` for `gradient_norms`.
+        stop_reason: why training stopped before its last epoch, where that is known.
     """
 
     waited_s: float = 0.0
     keeps_norms: bool = False
+    stop_reason: str = ""
     average: Average | None = None
     factors: RateFactors | None = None
 
@@ -115,7 +120,9 @@ class Engine(keras.Model):
 
     @property
     def is_loss_scaled(self) -> bool:
-        return isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        is_scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        # Its optimiser stays when float16 is switched off, and skips steps as before.
+        return is_scaled and self.dtype_policy.name == "mixed_float16"
 
     # --- one step -----------------------------------------------------------------
 
@@ -131,10 +138,18 @@ class Engine(keras.Model):
         if context.num_replicas_in_sync > 1:
             num_all = context.all_reduce("SUM", num_rows)
         loss_sum, gradients = self._gradients(rows, tf.maximum(num_all, 1), context)
+        self._count(loss_sum, num_rows)
+        return self._apply(loss_sum, gradients)
+
+    def _count(self, loss_sum: tf.Tensor, num_rows: tf.Tensor) -> None:
+        """Into the mean loss of the epoch, but for steps that a loss scale skips."""
+        if self.is_loss_scaled:
+            is_finite = tf.math.is_finite(loss_sum)
+            loss_sum = tf.where(is_finite, loss_sum, 0.0)
+            num_rows = tf.where(is_finite, num_rows, 0.0)
         self.mean_loss.update_state(
             loss_sum / tf.maximum(num_rows, 1), sample_weight=num_rows
         )
-        return self._apply(loss_sum, gradients, context)
 
     def _gradients(
         self, rows: Any, num_all: tf.Tensor, context: Any
@@ -155,7 +170,7 @@ class Engine(keras.Model):
                 scaled = self.optimizer.scale_loss(whole)
             gradients = tape.gradient(scaled, self.trainable_weights)
             loss_sum += loss
-            total = _sums(total, gradients) if self.accumulate > 1 else gradients
+            total = sums(total, gradients) if self.accumulate > 1 else gradients
         return loss_sum, total or []
 
     def _part(self, rows: Any, part: int) -> Any:
@@ -172,38 +187,23 @@ class Engine(keras.Model):
 
     def _run_layers(self, x: Any) -> tuple[tf.Tensor, list]:
         if self.remat:
-            from kerastrain.engine.remat import recomputed
-
             return recomputed(self)(x, training=True)
-        return self(x, training=True), self.losses
+        outputs = self(x, training=True)
+        # Those of a layer in 16 bits are of 16 bits, and do not add up with others.
+        return outputs, [tf.cast(loss, tf.float32) for loss in self.losses]
 
-    def _apply(
-        self, loss_sum: tf.Tensor, gradients: list, context: Any
-    ) -> tuple[tf.Tensor, ...]:
-        """Sum over devices, clip, update.
-
-        Gradients are made dense first: Adam squares each slice of an embedding's
-        gradient by itself, so a code that occurs twice in a batch would count as
-        g1^2 + g2^2 where (g1 + g2)^2 is right.
-        """
-        places = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        dense = [tf.convert_to_tensor(gradients[i]) for i in places]
-        num_replicas = context.num_replicas_in_sync
-        if num_replicas > 1:
-            *dense, loss_sum = context.all_reduce("SUM", [*dense, loss_sum])
-        if self.factors is not None:  # what is frozen must not fill moments and norms
-            moves = tf.cast(self._rate_factors > 0, tf.float32)
-            dense = [g * moves[i] for g, i in zip(dense, places, strict=True)]
-        scale = self.optimizer.scale_loss(tf.constant(1.0))
-        norm = tf.linalg.global_norm(dense) / scale
-        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss_sum)
-        norms = tf.stack([tf.norm(g) for g in dense]) / scale if self.keeps_norms else 0
-        dense = self.clipping(dense, scale)
-        if num_replicas > 1:  # the optimizer sums over devices once more
-            dense = [gradient / num_replicas for gradient in dense]
-        weights = [self.trainable_weights[i] for i in places]
-        self.optimizer.apply_gradients(zip(dense, weights, strict=True))
-        return is_finite, norm, norms
+    def _apply(self, loss_sum: tf.Tensor, gradients: list) -> tuple[tf.Tensor, ...]:
+        """Sum over devices, clip, update."""
+        is_moved = self.factors is not None
+        return update(
+            self.optimizer,
+            self.trainable_weights,
+            gradients,
+            loss_sum,
+            self.clipping,
+            moves=tf.cast(self._rate_factors > 0, tf.float32) if is_moved else None,
+            keeps_norms=self.keeps_norms,
+        )
 
     def _after_step(self, before: list[tf.Tensor]) -> None:
         """What follows a step outside of the replicas: rates by weight, the average."""
@@ -335,6 +335,17 @@ class Engine(keras.Model):
             )
         return outputs_of(self.__dict__["_forward"], rows, self.output_shape[-1])
 
+    @property
+    def model(self) -> keras.Model:
+        """Itself: what callbacks see as their model."""
+        return self
+
+    def inputs_of(self, blocks: Blocks, num_batches: int) -> Iterator[Any]:
+        """Inputs of the first batches of an epoch, at most so many."""
+        plain = replace(blocks, steps_per_call=1, num_replicas=1, first_block=0)
+        for inputs, *_ in islice(plain, num_batches):
+            yield self.packed(inputs)
+
     def packed(self, x: dict[str, tf.Tensor]) -> Any:
         """The inputs in the structure that this model was built with."""
         return keras.tree.pack_sequence_as(self._inputs_struct, list(x.values()))
@@ -346,14 +357,3 @@ class Engine(keras.Model):
             return data
         strategy = self.distribute_strategy
         return strategy.distribute_datasets_from_function(lambda _context: data)
-
-
-def _sums(totals: list | None, gradients: list) -> list:
-    """Entry by entry, dense; None where there is no gradient."""
-    dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-    if totals is None:
-        return dense
-    return [
-        b if a is None else a if b is None else a + b
-        for a, b in zip(totals, dense, strict=True)
-    ]

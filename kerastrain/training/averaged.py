@@ -1,8 +1,6 @@
 """Averaged weights in the place of the last ones, while an epoch is looked at."""
 
 from contextlib import ExitStack
-from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import keras
@@ -10,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.blocks import Blocks
-from kerastrain.engine import Average, Engine
+from kerastrain.engine import Average, Batches, Engine, Guest
 from kerastrain.engine.averages import batch_norms
 
 __all__ = ["averaged"]
@@ -21,7 +19,7 @@ STATISTICS_BATCHES = 50
 
 
 def averaged(
-    engine: Engine, blocks: Blocks, *, keeps_last: bool = False
+    engine: Engine | Guest, blocks: Blocks | Batches, *, keeps_last: bool = False
 ) -> tuple[list[keras.callbacks.Callback], list[keras.callbacks.Callback]]:
     """Callbacks for before and behind those that look at an epoch; none without an
     average.
@@ -40,7 +38,11 @@ class _Before(keras.callbacks.Callback):
     remembered = ()
 
     def __init__(
-        self, average: Average, engine: Engine, blocks: Blocks, stack: ExitStack
+        self,
+        average: Average,
+        engine: Engine | Guest,
+        blocks: Blocks | Batches,
+        stack: ExitStack,
     ):
         super().__init__()
         self._average = average
@@ -48,12 +50,28 @@ class _Before(keras.callbacks.Callback):
         self._blocks = blocks
         self._stack = stack
 
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._is_inside = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch, self._is_inside = epoch, False
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Where Keras itself evaluates, before `on_epoch_end`."""
+        self._enter()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._average.end_epoch(epoch)
+        self._enter()
+
+    def _enter(self) -> None:
+        if self._is_inside:
+            return
+        self._is_inside = True
+        self._average.end_epoch(self._epoch)
         if not self._average.is_begun:
             return
         self._stack.enter_context(self._average.in_place())
-        if self._average.config.name == "swa" and batch_norms(self._engine):
+        if self._average.config.name == "swa" and batch_norms(self._engine.model):
             measure_statistics(self._engine, self._blocks)
 
 
@@ -82,28 +100,29 @@ class _Behind(keras.callbacks.Callback):
             self._average.keep()
 
 
-def measure_statistics(engine: Engine, blocks: Blocks) -> None:
+def measure_statistics(engine: Engine | Guest, blocks: Any) -> None:
     """Moving statistics of batch normalisation as the mean over batches of train rows,
     for the weights that the model has now. Seeds of random layers are put back."""
-    layers = batch_norms(engine)
+    model = engine.model
+    layers = batch_norms(model)
     moving = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
-    others = [v for v in engine.non_trainable_variables if _is_in(v, moving) is False]
+    others = [v for v in model.non_trainable_variables if _is_in(v, moving) is False]
     before = [v.numpy() for v in others]
     momenta = [layer.momentum for layer in layers]
-    strategy = engine.distribute_strategy
+    strategy = model.distribute_strategy
     sums = [np.zeros(v.shape, "float64") for v in moving]
     for layer in layers:
         layer.momentum = 0.0  # read while it is traced: what moves in is the batch's
 
     def forward(x: Any) -> None:
-        strategy.run(lambda x: engine(engine.packed(x), training=True), args=(x,))
+        strategy.run(lambda x: model(x, training=True), args=(x,))
 
     compiled = tf.function(forward, reduce_retracing=True)
     try:
-        plain = replace(blocks, steps_per_call=1, num_replicas=1, first_block=0)
-        count = min(STATISTICS_BATCHES, blocks.num_steps)
-        for inputs, *_ in islice(plain, count):
+        count = 0
+        for inputs in engine.inputs_of(blocks, STATISTICS_BATCHES):
             compiled(inputs)
+            count += 1
             sums = [s + v.numpy() for s, v in zip(sums, moving, strict=True)]
         for total, variable in zip(sums, moving, strict=True):
             variable.assign((total / count).astype("float32"))

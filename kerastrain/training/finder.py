@@ -103,7 +103,7 @@ def tenth_of_best(rates: Sequence[float], losses: Sequence[float]) -> float | No
     """A tenth of the rate at which smoothed losses are least.
 
     The rate at which they fall fastest was 2 to 11 times lower on adult, california and
-    letter, and gave worse models there, after 6 epochs and after 100.
+    letter, and gave worse models there after 6 epochs, on california also after 100.
 
     None where losses fall by no more than noise does, or are too few.
     """

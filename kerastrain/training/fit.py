@@ -3,23 +3,29 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
+from keras import ops
 
 from kerastrain.arrays import ArrayStore
 from kerastrain.blocks import Blocks
 from kerastrain.config import RunConfig
 from kerastrain.engine import Average, Clipping, Engine, RateFactors, make_optimizer
+from kerastrain.engine.precision import Precision
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Steps
+from kerastrain.schedules.rate import Rate
 from kerastrain.training.averaged import averaged
 from kerastrain.training.keeper import Diverged
+from kerastrain.training.precision_check import PrecisionCheck
 from kerastrain.training.recovery import Recovery
 from kerastrain.training.resume import CheckpointFiles
+from kerastrain.training.settling import Settled
+from kerastrain.training.spikes import Spikes
 from kerastrain.training.stopping import BestWeights, TimeLimit
 from kerastrain.training.validation import Validate
 
@@ -58,6 +64,7 @@ class TrainingPlan:
         files: checkpoints to go on from; None writes none.
         seconds: for training; None is no limit.
         keeps_last: the weights of the last epoch, not of the best, are kept.
+        settled: what was measured before, or is to be.
     """
 
     config: RunConfig
@@ -71,6 +78,7 @@ class TrainingPlan:
     files: CheckpointFiles | None = None
     seconds: float | None = None
     keeps_last: bool = False
+    settled: Settled = field(default_factory=Settled)
 
 
 def fit_core(
@@ -89,30 +97,38 @@ def fit_core(
     """
     config = plan.config
     fit, epochs = config.fit, int(config.fit.epochs)
-    blocks = Blocks(
-        rows.train,
-        int(fit.batch_size),
-        fit.steps_per_call,
-        config.seed,
-        plan.devices.num_replicas,
-    )
+    engine = Engine(core.inputs, core.outputs[0], name="engine")
+
+    def blocks_of(size: int) -> Blocks:
+        replicas = plan.devices.num_replicas
+        return Blocks(rows.train, size, fit.steps_per_call, config.seed, replicas)
+
+    def prepared(rate: Rate) -> None:
+        average = config.average
+        optimizer = make_optimizer(config.optimizer, rate, engine.trainable_variables)
+        engine.prepare(
+            optimizer,
+            objective.row_loss(),
+            clipping=Clipping.of(config.optimizer),
+            accumulate=fit.accumulate,
+            remat=fit.remat,
+            factors=RateFactors(config.optimizer, engine),
+            average=(
+                None if average.name == "none" else Average(average, engine, epochs)
+            ),
+        )
+
+    if fit.batch_size == "auto":
+        # At no rate at all: how long a step takes does not go by it.
+        prepared(Rate(0.0, ops.zeros_like))
+    blocks = blocks_of(plan.settled.batch_size(fit.batch_size, engine, blocks_of))
     function = SCHEDULES.load(config.schedule.name)
     steps = Steps(blocks.num_steps * epochs, blocks.num_steps)
     peak = config.optimizer.learning_rate
     schedule = function(peak, steps, monitor, **config.schedule.options)
-    engine = Engine(core.inputs, core.outputs[0], name="engine")
-    average = config.average
-    engine.prepare(
-        make_optimizer(
-            config.optimizer, schedule.learning_rate, engine.trainable_variables
-        ),
-        objective.row_loss(),
-        clipping=Clipping.of(config.optimizer),
-        accumulate=fit.accumulate,
-        remat=fit.remat,
-        factors=RateFactors(config.optimizer, engine),
-        average=None if average.name == "none" else Average(average, engine, epochs),
-    )
+    prepared(schedule.learning_rate)
+    if fit.find_rate:
+        plan.settled.rate(engine, blocks, schedule.learning_rate)
     engine.keeps_norms = config.watch.norms
     best = BestWeights.of(monitor, fit, keeps_last=plan.keeps_last)
     recovery = Recovery(
@@ -148,12 +164,16 @@ def _callbacks(
         weight=rows.weight,
         monitor=best.monitor,
     )
+    spikes = Spikes(blocks)
+    precision = cast("Precision", plan.devices.precision)
+    check = PrecisionCheck(engine, rows.validation, precision)
     before, behind = averaged(engine, blocks, keeps_last=plan.keeps_last)
     watch = plan.watch(blocks.num_steps, len(rows.train)) if plan.watch else None
     weights = plan.weights(best) if plan.weights else None
     limit = TimeLimit(plan.seconds) if plan.seconds is not None else None
     inner = [validate, watch, best, weights]
+    checks = [spikes, check] if precision != "float32" else [spikes]
     trackers = plan.trackers(blocks.num_steps) if plan.trackers else []
     outer = [limit, *scheduled, *plan.callbacks, *trackers]
-    ordered = [*before, *inner, *behind, *outer]
+    ordered = [*before, *inner, *behind, *checks, *outer]
     return [callback for callback in ordered if callback is not None]

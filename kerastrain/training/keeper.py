@@ -11,6 +11,7 @@ import keras
 from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
 from kerastrain.errors import Interrupted
+from kerastrain.events import note
 from kerastrain.training.interrupts import Interrupts
 from kerastrain.training.resume import CheckpointFiles
 from kerastrain.training.state import Position, Snapshot, capture, restore
@@ -105,6 +106,7 @@ class Keeper(keras.callbacks.Callback):
         self._written_s = time.monotonic()
         self._written_steps = self._num_steps()
         self._is_first = True
+        self.engine.stop_reason = ""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         block = self.position.block if self._is_first else 0
@@ -128,13 +130,19 @@ class Keeper(keras.callbacks.Callback):
         for name in ("loss", "val_loss"):
             if not math.isfinite((logs or {}).get(name, 0.0)):
                 raise Diverged(self.position, None, name)
+        if self.engine.stop_training and not self.engine.stop_reason:
+            note(
+                "stopped_by_callback",
+                f"A callback stopped training after epoch {epoch + 1}.",
+                epoch=epoch + 1,
+            )
         self.position = Position(epoch + 1)
         self._keep()
 
     # --- what it does -----------------------------------------------------------------
 
     def _num_steps(self) -> int:
-        return int(self.engine.optimizer.iterations)
+        return int(self.engine.optimizer.iterations.numpy())
 
     def _check_steps(self) -> None:
         first_bad, num_bad = self.engine.first_bad, self.engine.num_bad

@@ -75,7 +75,7 @@ class Profile(keras.callbacks.Callback):
             )
 
     def _done(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return int(self.model.optimizer.iterations.numpy())
 
     def _close_marker(self) -> None:
         if self._marker is not None:

@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from kerastrain.blocks import Blocks
 from kerastrain.config import FitConfig
-from kerastrain.engine import Engine
+from kerastrain.engine import Batches, Engine, Guest
+from kerastrain.engine.precision import set_precision
 from kerastrain.errors import DataError, DivergenceError
 from kerastrain.events import note, warn
 from kerastrain.training.interrupts import noticing
 from kerastrain.training.keeper import Diverged, Keeper
 from kerastrain.training.resume import CheckpointFiles
-from kerastrain.training.state import Position
+from kerastrain.training.state import Position, Snapshot
 
 __all__ = ["Recovery"]
 
@@ -40,10 +41,13 @@ class Recovery:
         explain: called with a divergence that persists; writes the batch, and tells
             the likely cause in a sentence.
         precision: dtype policy in force; what is mixed can be switched off.
+        confirm: called with the checkpoint to go on from; gives that, or an earlier one
+            where the data are not what they were.
+        advice: what else helps against a divergence.
     """
 
-    engine: Engine
-    blocks: Blocks
+    engine: Engine | Guest
+    blocks: Blocks | Batches
     callbacks: Sequence[keras.callbacks.Callback]
     rate: Any
     fit: FitConfig
@@ -51,6 +55,11 @@ class Recovery:
     every: int | str = 0
     explain: Callable[[Diverged], str] = lambda _: ""
     precision: str = "float32"
+    confirm: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot
+    advice: str = (
+        "Try a lower rate (--set optimizer.learning_rate=1e-4) or stronger clipping "
+        "(--set optimizer.clip_norm=0.1)."
+    )
 
     def run(self) -> None:
         """Fit to the end.
@@ -89,6 +98,7 @@ class Recovery:
         snapshot = self.files.latest() if self.files is not None else None
         if snapshot is None:
             return None
+        snapshot = self.confirm(snapshot)
         self._mend(snapshot.about["callbacks"][-1]["state"]["mended"])
         if not snapshot.position.is_finished:
             at = snapshot.position
@@ -96,7 +106,7 @@ class Recovery:
             note(
                 "resumed",
                 f"Training goes on in epoch {at.epoch + 1}"
-                + (f", after step {step} of {self.blocks.num_steps}." if step else "."),
+                + (f", after step {step}." if step else "."),
                 epoch=at.epoch + 1,
                 step=step,
             )
@@ -108,7 +118,7 @@ class Recovery:
         if start is not None and start.position.is_finished:
             # `on_train_end` of the callbacks has done its work already.
             for callback in self.keeper.watched:
-                callback.set_model(self.engine)
+                callback.set_model(self.engine.model)
             self.keeper.put_back(start)
             self.keeper.position = start.position
             return
@@ -151,7 +161,7 @@ class Recovery:
         epoch = self._again(mended, RATE_FACTOR if lower else 1.0) + 1
         warn(
             "diverged",
-            f"{_what(found, self.blocks)} was not finite: training goes back to the "
+            f"{_what(found)} was not finite: training goes back to the "
             f"start of epoch {epoch}; {done}.",
             epoch=found.position.epoch + 1,
             step=found.step,
@@ -185,19 +195,15 @@ class Recovery:
             engine.accumulate = mended["accumulate"]
         engine.remat = engine.remat or mended.get("remat", False)
         if mended.get("is_float32"):
-            from kerastrain.engine.precision import set_precision
-
-            set_precision(engine, "float32")
+            set_precision(engine.model, "float32")
         engine.retrace()
 
     def _given_up(self, found: Diverged, tries: int) -> DivergenceError:
         tried = f" after {tries} tries with lower rates" if tries else ""
         cause = self.explain(found)
         return DivergenceError(
-            f"{_what(found, self.blocks)} was not finite{tried}. "
-            f"{cause or 'The cause is not known.'} Try a lower rate "
-            "(--set optimizer.learning_rate=1e-4) or stronger clipping "
-            "(--set optimizer.clip_norm=0.1)."
+            f"{_what(found)} was not finite{tried}. "
+            f"{cause or 'The cause is not known.'} {self.advice}"
         )
 
     # --- with too little memory -------------------------------------------------------
@@ -231,7 +237,7 @@ class Recovery:
             )
 
 
-def _what(found: Diverged, blocks: Blocks) -> str:
+def _what(found: Diverged) -> str:
     epoch = found.position.epoch + 1
     if found.step is None:
         return f"{found.what} of epoch {epoch}"

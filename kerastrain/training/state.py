@@ -139,9 +139,9 @@ def _value(variable: Any) -> np.ndarray:
 
 
 def _name(variable: Any) -> str:
-    """Last name and shape; numbers that Keras counts up in a process are left out."""
+    """Last name and shape, without the numbers that Keras counts up in a process."""
     path = getattr(variable, "path", variable.name)
-    last = re.sub(r"(_\d+)?(:\d+)?$", "", path.rpartition("/")[2])
+    last = re.sub(r"[_:]\d+", "", path.rpartition("/")[2])
     return f"{last} {tuple(variable.shape)}"
 
 

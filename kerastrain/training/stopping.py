@@ -15,6 +15,12 @@ from kerastrain.schedules import Monitor
 __all__ = ["BestWeights", "TimeLimit"]
 
 
+def _stop(model: keras.Model, reason: str) -> None:
+    """End training after this epoch; `Keeper` tells of stops without a reason."""
+    model.stop_training = True
+    model.stop_reason = reason
+
+
 class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the best epoch, and stops when none gets better.
 
@@ -116,11 +122,11 @@ class BestWeights(keras.callbacks.Callback):
 
     def _num_steps(self) -> int:
         optimizer = getattr(self.model, "optimizer", None)
-        return int(optimizer.iterations) if optimizer is not None else 0
+        return int(optimizer.iterations.numpy()) if optimizer is not None else 0
 
     def _stop_if_due(self, epoch: int, lower: float) -> None:
         if self.target is not None and lower <= self.sign * self.target:
-            self.model.stop_training = True
+            _stop(self.model, "target")
             note(
                 "target_reached",
                 f"Stopped after epoch {epoch + 1}: {self.monitor} reached the target "
@@ -128,7 +134,7 @@ class BestWeights(keras.callbacks.Callback):
                 epoch=epoch + 1,
             )
         elif self._waited >= self.patience:
-            self.model.stop_training = True
+            _stop(self.model, "patience")
             unit = "steps" if self.is_in_steps else "epochs"
             kept = (
                 ""
@@ -182,7 +188,7 @@ class TimeLimit(keras.callbacks.Callback):
         if self._spent_s < self.seconds or self._is_told:
             return
         self._is_told = True
-        self.model.stop_training = True
+        _stop(self.model, "time")
         warn(
             "time_limit",
             f"Training stopped in epoch {self._epoch + 1}: its time was over. The best "

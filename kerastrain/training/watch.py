@@ -49,7 +49,7 @@ class Pace:
         return found
 
     def _now(self) -> tuple[float, int, float]:
-        iterations = int(self.model.optimizer.iterations)
+        iterations = int(self.model.optimizer.iterations.numpy())
         waited_s = getattr(self.model, "waited_s", 0.0)
         return time.perf_counter(), iterations, waited_s
 
@@ -90,7 +90,9 @@ class Watch(keras.callbacks.Callback):
             self._rest_s = time.perf_counter() - self._ended_s
         self._epoch = epoch
         self._whole = self._warm = Pace(self.model)
-        before = int(self.model.optimizer.iterations) - epoch * self.steps_per_epoch
+        before = (
+            int(self.model.optimizer.iterations.numpy()) - epoch * self.steps_per_epoch
+        )
         self._before = min(max(0, before), self.steps_per_epoch)
         self._due_s = 0.0
 
@@ -133,7 +135,9 @@ class Watch(keras.callbacks.Callback):
         shown: dict[str, float] = {"epoch": self._epoch + 1, "epochs": self.epochs}
         if "loss" in logs:
             shown["loss"] = float(logs["loss"])
-        shown["learning_rate"] = float(self.model.optimizer.learning_rate)
+        shown["learning_rate"] = float(
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        )
         if self._warm.steps:  # the time of the compiling call tells nothing
             left_s = (self.steps_per_epoch - done) * self._step_s + self._rest_s
             later = self.epochs - self._epoch - 1
