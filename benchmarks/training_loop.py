@@ -8,7 +8,9 @@ of a process, which traces, is kept apart; compared are medians of the others. C
 seconds are those of all threads: where other work shares the machine they say more.
 All train the core behind the cut on the same rows, in a new order each epoch:
 
-* ours: `KerasLearner.fit`, with its validation on 1,000 rows;
+* ours: `KerasLearner.fit`, with its validation on 1,000 rows, checkpoints every second
+  (by default it is 30), history, TensorBoard, speed and resources;
+* bare: the same engine and validation, and nothing else;
 * arrays: `keras.Model.fit(shuffle=True)` on the already encoded NumPy arrays;
 * tf.data: `keras.Model.fit` over a data set from the columns of the table, as Keras'
   guides write it: shuffle, batch, preprocessing layers in `map`, prefetch;
@@ -24,15 +26,17 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-NAMES = ("ours", "arrays", "tf.data", "tf.data matrices", "tf.data cached")
+NAMES = ("ours", "bare", "arrays", "tf.data", "tf.data matrices", "tf.data cached")
 SIZES = (2, 3, 5, 8, 12, 20, 50, 100, 500, 2000)
 NUMBERS = [f"number_{i}" for i in range(20)]
 CATEGORIES = [f"category_{i}" for i in range(len(SIZES))]
@@ -80,12 +84,13 @@ def prepared(data: Data, options: argparse.Namespace, watch: Callable) -> tuple:
     from kerastrain.arrays import ArrayStore
     from kerastrain.config import RunConfig
     from kerastrain.ingest import ingest
-    from kerastrain.learner import KerasLearner, TrainingPlan
+    from kerastrain.learner import KerasLearner
     from kerastrain.prepare import prepare
     from kerastrain.profile import profile
     from kerastrain.runtime import runtime
     from kerastrain.source import open_source
     from kerastrain.split import Parts
+    from kerastrain.training.fit import TrainingPlan
 
     wanted = {"batch_size": options.batch_size, "epochs": options.epochs}
     network = {"name": "mlp", "widths": options.widths}
@@ -98,10 +103,31 @@ def prepared(data: Data, options: argparse.Namespace, watch: Callable) -> tuple:
     parts = Parts(every, every[:NUM_VALIDATION], every[:0])
     with runtime(config.runtime, seed=0) as devices:
         rows = prepare(table, schema, parts, store, config)
-        plan = TrainingPlan(
-            config.fit, config.optimizer, config.schedule, devices, 0, store, [watch]
-        )
+        plan = TrainingPlan(config, devices, store, callbacks=[watch])
+        if options.only == "ours":
+            plan = watched(plan)
         return KerasLearner(rows, config.model, plan), rows
+
+
+def watched(plan: Any) -> Any:
+    """With all that a run has around its training."""
+    from kerastrain.progress import Progress
+    from kerastrain.trackers.tensorboard import TensorBoard
+    from kerastrain.training.history import HistoryFile
+    from kerastrain.training.resume import CheckpointFiles
+    from kerastrain.training.watch import Watch
+
+    folder = Path(tempfile.mkdtemp())
+    epochs = int(plan.config.fit.epochs)
+    checkpoint = plan.config.checkpoint.model_copy(update={"every": "1s"})
+    return dataclasses.replace(
+        plan,
+        config=plan.config.model_copy(update={"checkpoint": checkpoint}),
+        callbacks=[HistoryFile(folder / "history.csv"), *plan.callbacks],
+        trackers=lambda steps: [TensorBoard(folder, {}, steps)],
+        watch=lambda steps, rows: Watch(Progress(), epochs, rows, steps),
+        files=CheckpointFiles(folder),
+    )
 
 
 def compiled(learner: Any, data: Data, options: argparse.Namespace) -> tuple:
@@ -120,13 +146,56 @@ def compiled(learner: Any, data: Data, options: argparse.Namespace) -> tuple:
     return prefix, core
 
 
-def fit_ours(data: Data, options: argparse.Namespace, watch: Callable) -> None:
-    from kerastrain.config import RuntimeConfig
+def fit_bare(data: Data, options: argparse.Namespace, watch: Callable) -> None:
+    """The engine with nothing around it but its validation."""
+    import keras
+
+    from kerastrain.blocks import Blocks
+    from kerastrain.config import OptimizerConfig, RuntimeConfig
+    from kerastrain.engine import Clipping, Engine, make_optimizer
+    from kerastrain.pipeline import cut
     from kerastrain.runtime import runtime
+    from kerastrain.training.validation import Validate
 
     learner, rows = prepared(data, options, watch)
     with runtime(RuntimeConfig(), seed=0):
+        prefix, core = cut(learner.numeric)
+        train, validation = learner._through(prefix, rows.train, rows.validation)
+        engine = Engine(core.inputs, core.outputs[0])
+        optimizer = make_optimizer(OptimizerConfig(), 1e-3, engine.trainable_variables)
+        loss = learner.objective.row_loss()
+        engine.prepare(optimizer, loss, clipping=Clipping(norm=1.0))
+        blocks = Blocks(train, options.batch_size, 32, 0)
+
+        def begin(epoch: int, _: object) -> None:
+            blocks.epoch = epoch
+            engine.begin_epoch(epoch, blocks.num_blocks)
+
+        targets = rows.validation.targets
+        validate = Validate(engine, validation, learner.objective, targets)
+        order = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+        engine.fit(
+            blocks.dataset(),
+            epochs=options.epochs,
+            callbacks=[order, validate, watch],
+            verbose=0,
+            shuffle=False,
+        )
+
+
+def fit_ours(data: Data, options: argparse.Namespace, watch: Callable) -> None:
+    from kerastrain.config import RuntimeConfig
+    from kerastrain.resources import ResourceSampler
+    from kerastrain.runtime import runtime
+
+    learner, rows = prepared(data, options, watch)
+    with (
+        runtime(RuntimeConfig(), seed=0),
+        tempfile.TemporaryDirectory() as folder,
+        ResourceSampler(Path(folder) / "resources.csv"),
+    ):
         learner.fit(rows.train, rows.validation)
+    learner.plan.files.close()
 
 
 def fit_arrays(data: Data, options: argparse.Namespace, watch: Callable) -> None:
@@ -197,6 +266,8 @@ def run_one(options: argparse.Namespace) -> list[list[float]]:
     data = make_data(options.rows)
     if options.only == "ours":
         fit_ours(data, options, watch)
+    elif options.only == "bare":
+        fit_bare(data, options, watch)
     elif options.only == "arrays":
         fit_arrays(data, options, watch)
     else:

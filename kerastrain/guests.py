@@ -14,7 +14,7 @@ from kerastrain.config.errors import first_problem
 from kerastrain.config.parts import Part, Seconds, Span
 from kerastrain.engine import Average, Batches, Clipping, Guest
 from kerastrain.engine.batches import epochs_of
-from kerastrain.errors import ConfigError, unknown
+from kerastrain.errors import ConfigError, Interrupted, unknown
 from kerastrain.events import note, recording, warn
 from kerastrain.progress import Progress, make_progress
 from kerastrain.store import RunFolder, atomic
@@ -238,7 +238,13 @@ class _Fit:
                 advice=ADVICE,
             )
             self.progress.on_stage("train")
-            recovery.run()
+            try:
+                recovery.run()
+            except Interrupted as stop:
+                if files is None:
+                    raise
+                text = f"{stop} The same call with the same folder goes on."
+                raise Interrupted(text, stop.signal_number) from None
         self.guest.model.history = self.history
         return self.history
 
@@ -263,8 +269,8 @@ class _Fit:
         options, folder = self.options, self.folder
         keeps_last = options.patience is None and options.target is None
         before, behind = averaged(self.guest, self.batches, keeps_last=keeps_last)
-        found: list[keras.callbacks.Callback] = [_Reading(self.batches), *before]
-        found.append(self.history)
+        # As in Keras the history has what the user's own callbacks add to the logs.
+        found = [_Reading(self.batches), *before, *own, self.history]
         if folder is not None:
             found.append(HistoryFile(folder.history))
         if folder is not None or not keeps_last:
@@ -279,8 +285,8 @@ class _Fit:
             found.append(TimeLimit(options.time_limit))
         if options.profile_steps is not None:
             found.append(self._profile(options.profile_steps))
-        # Behind the history, which has the names of Keras and no times.
-        return [*found, *own, *behind, self._watch()]
+        # Times come behind the history, which is the same in every process.
+        return [*found, *behind, self._watch()]
 
     def _best(self, *, keeps_last: bool) -> BestWeights:
         options, model = self.options, self.guest.model
@@ -290,9 +296,9 @@ class _Fit:
         known = [*names, *(f"val_{name}" for name in names if prefix)]
         if monitor not in known:
             raise unknown("monitor", monitor, known)
-        mode = options.mode
-        if mode == "auto":
-            mode = _direction(model, monitor.removeprefix("val_"))
+        asked = options.mode
+        name = monitor.removeprefix("val_")
+        mode = _direction(model, name) if asked == "auto" else asked
         return BestWeights(
             monitor,
             mode,
@@ -308,7 +314,7 @@ class _Fit:
         return Profile(self.folder.tensorboard, steps, 1)
 
     def _watch(self) -> Watch:
-        """Where steps cannot be counted, speed is told and not the time that is left."""
+        """Where steps cannot be counted, the time that is left is not told."""
         known = int(self.batches.epochs(0, 0).cardinality())
         return _Watch(self.batches, self.progress, self.epochs, max(known, 1))
 
@@ -320,12 +326,15 @@ class _Fit:
         if at.is_finished:
             note(
                 "already_trained",
-                f"Training in {self.folder!s} is finished: its last state is taken. "
-                "Name another folder to train again.",
+                "Training in this folder is finished: its last state is taken. Name "
+                "another folder to train again, or longer.",
             )
             return snapshot
         kept = {state["kind"]: state["state"] for state in snapshot.about["callbacks"]}
-        if self.batches.comes_back(kept["_Reading"]["read"], at.epoch, at.block):
+        if _Reading.__name__ not in kept:  # of something else: it cannot be put back
+            return snapshot
+        read = kept[_Reading.__name__]["read"]
+        if self.batches.comes_back(read, at.epoch, at.block):
             return snapshot
         warn(
             "data_differ",

@@ -5,6 +5,7 @@ its own), and batch normalisation with accumulation (the parts of a step hold ot
 on two devices than on one, and so have other means).
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -52,6 +53,15 @@ CASES = [
     Case(3, "norm", "mixed_float16", "zeros", "none"),
     Case(3, "value", "mixed_float16", "few", "none"),
 ]
+# Every combination of these, beside the chosen ones above.
+FULL = [
+    Case(*values)
+    for values in itertools.product(
+        (1, 2), ("none", "norm"), ("float32", "mixed_bfloat16"),
+        ("even", "odd", "even alike", "odd alike"), ("none", "ema"),
+    )
+]  # fmt: skip
+ALL = list(dict.fromkeys([*CASES, *FULL]))
 # Products of 16 bits are rounded in another order: 1e-2 is four units of bfloat16.
 TOLERANCE = {"float32": 1e-5, "mixed_bfloat16": 1e-2, "mixed_float16": 1e-2}
 
@@ -78,6 +88,7 @@ PROGRAM = """
     LIMIT = {"norm": 0.5, "each_norm": 0.2, "value": 0.05}
 
     def rows_of(kind):
+        kind, _, is_alike = kind.partition(" ")
         num_rows, batch_size = SIZES[kind]
         rng = np.random.default_rng(0)
         codes = rng.integers(0, 5, (num_rows, 2)).astype("int32")
@@ -86,6 +97,8 @@ PROGRAM = """
         # or in one part, that comes earlier, and the step would be skipped there alone.
         y = (numbers[:, 0] / 2 + codes[:, 0] / 4).astype("float32")
         weight = rng.uniform(0.5, 2, num_rows).astype("float32")
+        if is_alike:
+            weight[:] = 1
         if kind == "zeros":
             weight *= rng.uniform(size=num_rows) > 0.7
         inputs = {"c": codes, "n": numbers}
@@ -157,14 +170,14 @@ def result_of(process):
 @pytest.fixture(scope="module")
 def curves():
     """Losses of each case on one and on two logical CPUs, and more on one."""
-    in_one_part = [case._replace(accumulate=1) for case in CASES if case.accumulate > 1]
+    in_one_part = [case._replace(accumulate=1) for case in ALL if case.accumulate > 1]
     limited = [Case(clip=clip) for clip in ("norm", "each_norm", "value")]
-    cases = [*CASES, *in_one_part, *limited]
-    one, two = map(result_of, (started(1, cases), started(2, CASES)))
-    return dict(zip(cases, one, strict=True)), dict(zip(CASES, two, strict=True))
+    cases = list(dict.fromkeys([*ALL, *in_one_part, *limited]))
+    one, two = map(result_of, (started(1, cases), started(2, ALL)))
+    return dict(zip(cases, one, strict=True)), dict(zip(ALL, two, strict=True))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", ALL, ids=str)
 def test_two_devices_give_the_curve_of_one(curves, case):
     one, two = (found[case] for found in curves)
     tolerance = TOLERANCE[case.precision]
@@ -173,7 +186,7 @@ def test_two_devices_give_the_curve_of_one(curves, case):
     np.testing.assert_allclose(two["weights"], one["weights"], rtol=10 * tolerance)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.accumulate > 1], ids=str)
+@pytest.mark.parametrize("case", [c for c in ALL if c.accumulate > 1], ids=str)
 def test_a_step_in_parts_is_the_step_in_one(curves, case):
     parts, one = (curves[0][c] for c in (case, case._replace(accumulate=1)))
     tolerance = TOLERANCE[case.precision]

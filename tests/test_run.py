@@ -320,7 +320,8 @@ def test_warnings_of_a_run_are_kept_in_its_folder(frame, tmp_path):
 
 
 def test_training_that_diverges_says_so_and_leaves_no_model(tmp_path):
-    with pytest.raises(DivergenceError, match="became (nan|inf) in epoch 1"):
+    message = r"of epoch 1 was not finite after 3 tries with lower rates\."
+    with pytest.raises(DivergenceError, match=message):
         kerastrain.train(
             str(PENGUINS),
             "species",
@@ -330,6 +331,36 @@ def test_training_that_diverges_says_so_and_leaves_no_model(tmp_path):
         )
     with pytest.raises(RunError, match="has no model"):
         kerastrain.load(tmp_path / "nan")
+
+
+def test_a_time_limit_ends_in_good_order(tmp_path):
+    run = kerastrain.train(
+        str(PENGUINS),
+        "species",
+        out=str(tmp_path / "limited"),
+        progress=False,
+        split={"folds": 1},
+        fit={"epochs": 100_000, "patience": None, "time_limit": "6s"},
+    )
+    assert 0 < len(run.history) < 100_000
+    assert run.metrics["parity"]["saved_model"] and run.folder.report.is_file()
+    codes = [event.code for event in read_events(run.folder.events)]
+    assert codes.count("time_limit") == 1
+
+
+def test_a_measured_batch_size_and_rate_are_in_the_run(tmp_path):
+    run = kerastrain.train(
+        str(PENGUINS),
+        "species",
+        out=str(tmp_path / "measured"),
+        progress=False,
+        split={"folds": 1},
+        exports=[],
+        fit={"epochs": 2, "batch_size": "auto", "find_rate": True},
+    )
+    assert run.config.fit.batch_size in (32, 64)
+    assert not run.config.fit.find_rate
+    assert run.metrics["rate_curve"]["points"]
 
 
 def test_a_network_of_ones_own_goes_the_whole_way(tmp_path, monkeypatch):

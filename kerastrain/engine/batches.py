@@ -283,6 +283,6 @@ def _checksum(batch: Any) -> int:
     for tensor in tf.nest.flatten(batch, expand_composites=True):
         array = tensor.numpy()
         is_text = array.dtype == object
-        data = b"\0".join(array.ravel()) if is_text else np.ascontiguousarray(array)
+        data = b"\0".join(array.ravel()) if is_text else array.tobytes()
         total = zlib.crc32(data, total)
     return total

@@ -250,10 +250,12 @@ class Guest:
         num_all = tf.cast(num_rows, tf.float32)
         if context.num_replicas_in_sync > 1:
             num_all = context.all_reduce("SUM", num_all)
-        loss, total, logs = tf.constant(0.0), None, {}
+        loss = tf.constant(0.0)
+        total: list | None = None
+        logs: dict[str, Any] = {}
         for part in range(parts):
             # One after the other, or all parts would be in memory at once.
-            before = [g for g in total if g is not None] if total else []
+            before = [g for g in total or [] if g is not None]
             with tf.control_dependencies(before):
                 taken = _part(data, num_rows, part, parts)
             share, gradients, logs = self._gradients(taken, num_all)

@@ -8,7 +8,7 @@ Adam unsummed, and runs several steps per call only over whole batches.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -346,7 +346,7 @@ class Engine(keras.Model):
         for inputs, *_ in islice(plain, num_batches):
             yield self.packed(inputs)
 
-    def packed(self, x: dict[str, tf.Tensor]) -> Any:
+    def packed(self, x: Mapping[str, Any]) -> Any:
         """The inputs in the structure that this model was built with."""
         return keras.tree.pack_sequence_as(self._inputs_struct, list(x.values()))
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import keras
 
-from kerastrain.blocks import Blocks
-from kerastrain.engine import Engine
+from kerastrain.engine import Engine, Guest
 from kerastrain.errors import Interrupted
 from kerastrain.events import note
 from kerastrain.training.interrupts import Interrupts
@@ -46,7 +45,8 @@ class Keeper(keras.callbacks.Callback):
 
     Args:
         engine: what is fitted.
-        blocks: its rows; the callback sets where an epoch begins.
+        blocks: its rows, as `Blocks` or the `Batches` of a guest; the callback sets
+            where an epoch begins.
         watched: all other callbacks.
         others: variables beside those of the engine.
         files: where checkpoints are written; None writes none.
@@ -62,8 +62,8 @@ class Keeper(keras.callbacks.Callback):
 
     def __init__(
         self,
-        engine: Engine,
-        blocks: Blocks,
+        engine: Engine | Guest,
+        blocks: Any,
         watched: Sequence[keras.callbacks.Callback],
         *,
         others: Sequence[Any] = (),

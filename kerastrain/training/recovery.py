@@ -7,9 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastrain.blocks import Blocks
 from kerastrain.config import FitConfig
-from kerastrain.engine import Batches, Engine, Guest
+from kerastrain.engine import Engine, Guest
 from kerastrain.engine.precision import set_precision
 from kerastrain.errors import DataError, DivergenceError
 from kerastrain.events import note, warn
@@ -32,7 +31,7 @@ class Recovery:
 
     Args:
         engine: prepared.
-        blocks: rows to train on.
+        blocks: rows to train on: `Blocks`, or the `Batches` of a guest.
         callbacks: in their order.
         rate: has `lower(factor)`, and `scale`, a variable that is part of the state.
         fit: epochs, retries.
@@ -47,7 +46,7 @@ class Recovery:
     """
 
     engine: Engine | Guest
-    blocks: Blocks | Batches
+    blocks: Any
     callbacks: Sequence[keras.callbacks.Callback]
     rate: Any
     fit: FitConfig

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastrain.engine import Engine
+from kerastrain.engine import Engine, Guest
 from kerastrain.errors import RunError
 
 __all__ = ["Position", "Snapshot", "capture", "restore"]
@@ -56,7 +56,7 @@ class Snapshot:
 
 
 def capture(
-    engine: Engine,
+    engine: Engine | Guest,
     callbacks: Sequence[keras.callbacks.Callback],
     position: Position,
     *,
@@ -84,7 +84,7 @@ def capture(
 
 def restore(
     snapshot: Snapshot,
-    engine: Engine,
+    engine: Engine | Guest,
     callbacks: Sequence[keras.callbacks.Callback],
     *,
     others: Sequence[Any] = (),
@@ -102,7 +102,7 @@ def restore(
         raise RunError(
             "The checkpoint is of another model, optimizer or list of callbacks than "
             "this one. Train with what the run was begun with, or name a new folder "
-            "with --out."
+            "(--out)."
         )
     for i, variable in variables:
         variable.assign(snapshot.arrays[f"variable/{i}"])
@@ -112,7 +112,7 @@ def restore(
             setattr(callback, name, value)
 
 
-def _variables(engine: Engine, others: Sequence[Any]) -> list[tuple[int, Any]]:
+def _variables(engine: Engine | Guest, others: Sequence[Any]) -> list[tuple[int, Any]]:
     """All variables once, numbered."""
     found = [*engine.variables, *engine.optimizer.variables]
     found += [v for metric in engine.metrics for v in metric.variables]

@@ -1,7 +1,11 @@
 """A fit goes on bit for bit after a crash, and carefully after a NaN."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 
 import keras
 import numpy as np
@@ -89,7 +93,7 @@ class Fit:
         if option.get("norm", True):
             x = keras.layers.BatchNormalization()(x)
             x = keras.layers.Dropout(0.3)(x)
-        self.engine = Engine(inputs, keras.layers.Dense(1)(x))
+        self.engine = Engine(inputs, keras.layers.Dense(1, dtype="float32")(x))
         self.blocks = Blocks(self.rows, BATCH, 2, seed=5)
         fit = FitConfig(epochs=EPOCHS, retries=option["retries"], patience=None)
         self.schedule = SCHEDULES.load(option["schedule"])(
@@ -352,3 +356,96 @@ def test_the_offending_rows_are_kept_as_a_file(tmp_path):
     table = pyarrow.parquet.read_table(path)
     assert table.column_names == ["row", "a", "b", "c", "d", "(target)", "(weight)"]
     assert 20 in table["row"].to_pylist() and len(table) == 15
+
+
+LITTLE_MEMORY = """
+    import json, os, resource
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras, numpy as np, psutil
+    from kerastrain.blocks import Blocks
+    from kerastrain.config import FitConfig
+    from kerastrain.engine import Engine
+    from kerastrain.events import recording
+    from kerastrain.pipeline import Rows
+    from kerastrain.schedules.rate import Rate
+    from kerastrain.training.recovery import Recovery
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16_384, 16)).astype("float32")
+    rows = Rows({"x": x}, x.sum(axis=1), np.ones(len(x), "float32"), np.arange(len(x)))
+
+    def fitted(accumulate):
+        keras.utils.set_random_seed(0)
+        out = inputs = keras.Input((16,))
+        for _ in range(3):
+            out = keras.layers.Dense(1_024, activation="tanh")(out)
+        engine = Engine(inputs, keras.layers.Dense(1)(out))
+        rate = Rate(1e-3, keras.ops.ones_like)
+        loss = lambda y, out: keras.ops.square(out[:, 0] - y)
+        engine.prepare(keras.optimizers.SGD(rate), loss, accumulate=accumulate)
+        blocks = Blocks(rows, len(x), 1, seed=0)
+        Recovery(engine, blocks, [], rate=rate, fit=FitConfig(epochs=2)).run()
+        return engine
+
+    whole = fitted(64).get_weights()[0]  # small parts, and all threads are there now
+    limit = psutil.Process().memory_info().vms + (300 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with recording() as recorder:
+        engine = fitted(1)
+    gap = float(np.abs(engine.get_weights()[0] - whole).max())
+    print(json.dumps([engine.accumulate, [e.code for e in recorder.events], gap]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits an address space")
+def test_a_process_with_little_memory_trains_all_the_same():
+    """The allocator itself refuses: 16,384 rows of three layers of 1,024 units."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LITTLE_MEMORY)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    accumulate, codes, gap = json.loads(done.stdout.splitlines()[-1])
+    assert accumulate > 1 and set(codes) == {"memory_short"}
+    assert gap < 1e-6
+
+
+def test_mixed_precision_is_switched_off_where_it_persists():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        fit = Fit(norm=False, retries=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    fit.recovery.precision = "mixed_bfloat16"
+    steps = fit.engine._steps
+
+    def broken_in_16_bits(data):
+        told = steps(data)
+        is_mixed = fit.engine.layers[1].compute_dtype == "bfloat16"
+        return told | ({"first_bad": tf.constant(0)} if is_mixed else {})
+
+    fit.engine._steps = broken_in_16_bits
+    with recording() as recorder:
+        fit.run()
+    assert [event.code for event in recorder.events] == ["diverged"] * 2
+    assert "mixed_bfloat16 is switched off" in recorder.events[-1].message
+    assert {layer.compute_dtype for layer in fit.engine.layers} == {"float32"}
+    assert int(fit.engine.optimizer.iterations) == 10 * EPOCHS
+
+
+class Stopper(keras.callbacks.Callback):
+    """Of a user; tells nobody."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
+def test_a_stop_by_a_callback_of_the_users_is_an_event(tmp_path):
+    with recording() as recorder:
+        fit = Fit(tmp_path, extra=[Stopper()]).run()
+    (event,) = recorder.events
+    assert event.message == "A callback stopped training after epoch 2."
+    assert len(fit.history.epochs) == 2
+    assert Fit(tmp_path, extra=[Stopper()]).run().result == fit.result
