@@ -223,7 +223,6 @@ class _Fit:
         self, callbacks: Sequence[keras.callbacks.Callback]
     ) -> keras.callbacks.History:
         """Train to the end; the history of all epochs."""
-        _settle(callbacks, self.guest.model)
         with self._files() as files:
             recovery = Recovery(
                 self.guest,
@@ -366,18 +365,6 @@ class _Fit:
         with atomic(path) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
         return f"{cause} The batch is in {path}."
-
-
-def _settle(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
-    """Let callbacks that watch a metric settle its direction now.
-
-    They do it late, and turn the sign of `min_delta` by it: done after a state was put
-    back it would be turned twice.
-    """
-    for callback in callbacks:
-        if getattr(callback, "monitor_op", True) is None:
-            callback.set_model(model)
-            callback._set_monitor_op()
 
 
 def _direction(model: keras.Model, name: str) -> str:

@@ -40,6 +40,19 @@ class Registry(Mapping[str, str]):
     def __init__(self, kind: str, entries: Mapping[str, str]):
         self.kind = kind
         self._entries = dict(entries)
+        self._lent: dict[str, Any] = {}
+
+    def lend(self, value: Any) -> str:
+        """A name for an object of the user's, which `load` gives back in this process;
+        another one imports it, if it can."""
+        name = f"{value.__module__}:{value.__qualname__.rpartition('.')[2]}"
+        if not name.rpartition(":")[2].isidentifier():
+            raise ConfigError(
+                f"The {self.kind} has to be a function with a name, as one made by "
+                f"def; got {value.__qualname__}."
+            )
+        self._lent[name] = value
+        return name
 
     def __getitem__(self, name: str) -> str:
         try:
@@ -59,6 +72,8 @@ class Registry(Mapping[str, str]):
         A name with a colon is the user's own `"module:object"` and is imported; with
         `trusted=False` (a name read from a saved folder) it is refused.
         """
+        if trusted and name in self._lent:
+            return self._lent[name]
         module, attribute, extra = _parts(self._target(name, trusted))
         try:
             loaded = importlib.import_module(module)

@@ -24,6 +24,7 @@ from kerastrain.ingest import Table, ingest
 from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
 from kerastrain.learner import Learner, resolved_fit
 from kerastrain.memory import Budget, give_back, limited, size_text
+from kerastrain.models import MODELS
 from kerastrain.parity import golden_cases
 from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
@@ -70,7 +71,8 @@ def train(
             tables that it was begun with. The same call with the same `out` does so
             too. It ends with the numbers of a run that was never stopped.
         settings: any key of the configuration, such as `model="linear"`,
-            `model={"name": "mlp", "dropout": 0.2}`, `seed=1`, `out="runs/first"`.
+            `model={"name": "mlp", "dropout": 0.2}`, `seed=1`, `out="runs/first"`;
+            `model` may be a function of yours: features to a Keras tensor.
 
     Returns:
         The run: `.metrics`, `.history`, `.predict(frame)`, `.model`, `.folder`.
@@ -81,6 +83,7 @@ def train(
     >>> import kerastrain
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
+    settings = _with_lent(settings)
     shown: dict[str, Any] = {
         "progress": make_progress(progress),
         "callbacks": callbacks,
@@ -122,6 +125,16 @@ def _refuse_beside(data: Any, **arguments: Any) -> None:
             f"Beside a configuration ({type(data).__name__}), {', '.join(given)} would "
             "have no effect: set them in it."
         )
+
+
+def _with_lent(settings: dict[str, Any]) -> dict[str, Any]:
+    """With a network that is given as a function, alone or with options, by a name."""
+    model = settings.get("model")
+    network = model.get("name") if isinstance(model, dict) else model
+    if not callable(network):
+        return settings
+    options = model if isinstance(model, dict) else {}
+    return settings | {"model": options | {"name": MODELS.lend(network)}}
 
 
 def _refuse_with_resume(**arguments: Any) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -331,6 +332,27 @@ def test_training_that_diverges_says_so_and_leaves_no_model(tmp_path):
         )
     with pytest.raises(RunError, match="has no model"):
         kerastrain.load(tmp_path / "nan")
+
+
+def test_a_network_is_a_function_too(tmp_path):
+    def small(features, *, width: int = 8):
+        return keras.layers.Dense(width, activation="relu")(features.flat())
+
+    run = kerastrain.train(
+        str(PENGUINS),
+        "species",
+        model={"name": small, "width": 4},
+        out=str(tmp_path / "own"),
+        **QUICK,
+    )
+    assert run.config.model.options == {"width": 4}
+    assert run.config.model.name.endswith(":small")
+
+
+def test_a_network_without_a_name_is_refused(tmp_path):
+    message = "The model has to be a function with a name, as one made by def; got"
+    with pytest.raises(ConfigError, match=message):
+        kerastrain.train(str(PENGUINS), "species", model=lambda features: features)
 
 
 def test_a_time_limit_ends_in_good_order(tmp_path):

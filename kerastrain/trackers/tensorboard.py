@@ -83,7 +83,7 @@ class TensorBoard(keras.callbacks.Callback):
         shown["steps/learning_rate"] = optimizer.learning_rate
         shown |= {f"steps/{n}": value for n, value in self._pace.figures().items()}
         shown["steps/memory_mb"] = resident_bytes() / 1e6
-        self._steps.write(int(optimizer.iterations), shown | self._norms())
+        self._steps.write(int(optimizer.iterations.numpy()), shown | self._norms())
         self._pace.start()
         self._due_s = time.perf_counter() + POINT_EVERY_S
 

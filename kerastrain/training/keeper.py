@@ -40,7 +40,7 @@ class Diverged(Exception):
 class Keeper(keras.callbacks.Callback):
     """Last in the list of callbacks, so that it sees what all others have done.
 
-    It takes the state at the start of each epoch, to go back to, and every so often,
+    It takes the state at the end of each epoch, to go back to, and every so often,
     to resume from; the latter are written by a thread.
 
     Args:
@@ -116,8 +116,6 @@ class Keeper(keras.callbacks.Callback):
         if self._is_first and block and self.start is not None:
             # Keras has reset the metrics since `on_train_begin`.
             self.put_back(self.start)
-        elif not self._is_first:
-            self.base = self.take(self.position)
         self._is_first = False
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -137,7 +135,10 @@ class Keeper(keras.callbacks.Callback):
                 epoch=epoch + 1,
             )
         self.position = Position(epoch + 1)
-        self._keep()
+        # Not when the next epoch begins: callbacks that change something there would
+        # do so twice after going back.
+        self.base = self.take(self.position)
+        self._keep(self.base)
 
     # --- what it does -----------------------------------------------------------------
 
@@ -156,10 +157,10 @@ class Keeper(keras.callbacks.Callback):
         step = self.position.block * self.blocks.steps_per_call + first_bad
         raise Diverged(self.position, step, "gradient")
 
-    def _keep(self) -> None:
+    def _keep(self, snapshot: Snapshot | None = None) -> None:
         is_asked = self.interrupts.number is not None
         if self.files is not None and (is_asked or self._is_due()):
-            snapshot = self.take(self.position)
+            snapshot = snapshot or self.take(self.position)
             has_base = self.position.block > 0 and self.base is not None
             self.files.write(replace(snapshot, base=self.base if has_base else None))
             self._written_s = time.monotonic()

@@ -10,7 +10,7 @@ import tensorflow as tf
 from kerastrain.config import FitConfig
 from kerastrain.engine import Engine, Guest
 from kerastrain.engine.precision import set_precision
-from kerastrain.errors import DataError, DivergenceError
+from kerastrain.errors import ConfigError, DataError, DivergenceError
 from kerastrain.events import note, warn
 from kerastrain.training.interrupts import noticing
 from kerastrain.training.keeper import Diverged, Keeper
@@ -68,6 +68,7 @@ class Recovery:
             DataError: a single row does not fit into memory.
             Interrupted: a signal came.
         """
+        _settle(self.callbacks, self.engine.model)
         with noticing() as interrupts:
             self.keeper = Keeper(
                 self.engine,
@@ -172,11 +173,9 @@ class Recovery:
         base = self.keeper.base
         assert base is not None, "it is taken when a fit begins"
         self._mend(mended)
-        now = float(self.rate.scale.numpy())
         self.keeper.put_back(base)
         self.keeper.mended = mended
-        # The base may be older than the last reduction.
-        self.rate.scale.assign(min(now, float(self.rate.scale.numpy())) * factor)
+        self.rate.scale.assign(float(self.rate.scale.numpy()) * factor)
         # Taken once more, since the rate and what was mended are part of the state.
         again = self.keeper.take(base.position)
         about = {**again.about, "stop_training": base.about["stop_training"]}
@@ -241,3 +240,19 @@ def _what(found: Diverged) -> str:
     if found.step is None:
         return f"{found.what} of epoch {epoch}"
     return f"The loss or the gradient in step {found.step + 1} of epoch {epoch}"
+
+
+def _settle(callbacks: Sequence[keras.callbacks.Callback], model: keras.Model) -> None:
+    """Let Keras' callbacks that watch a metric settle its direction now.
+
+    They do it late, and turn the sign of `min_delta` by it: done after a state was put
+    back it would be turned twice.
+    """
+    for callback in callbacks:
+        if getattr(callback, "monitor_op", True) is not None:
+            continue
+        callback.set_model(model)
+        try:
+            callback._set_monitor_op()
+        except ValueError as error:  # it cannot tell by the name
+            raise ConfigError(f"{type(callback).__name__}: {error}") from None

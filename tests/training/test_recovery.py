@@ -167,21 +167,25 @@ def whole(tmp_path_factory):
     return result
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("calls", [(1,), (7,), (5, 3), (10,), (13, 1, 6)])
+CRASHES = [(1,), (7,), (5, 3), (10,), (13, 1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        pytest.param(o, c, marks=[] if c == (5, 3) or not o else pytest.mark.slow)
+        for o in OPTIONS
+        for c in CRASHES
+    ],
+    ids=str,
+)
 def test_a_fit_that_crashes_ends_like_one_that_does_not(
     whole, tmp_path, options, calls
 ):
     for call in calls:
         with pytest.raises(Crash):
             Fit(tmp_path, extra=[At(call, crash)], **options).run()
-    assert Fit(tmp_path, extra=[At(0, crash)], **options).run().result == whole_with(
-        whole, options
-    )
-
-
-def whole_with(whole, options):
-    return whole(options)
+    assert Fit(tmp_path, extra=[At(0, crash)], **options).run().result == whole(options)
 
 
 def test_a_fit_that_is_finished_is_not_fitted_again(whole, tmp_path):
@@ -433,6 +437,44 @@ def test_mixed_precision_is_switched_off_where_it_persists():
     assert "mixed_bfloat16 is switched off" in recorder.events[-1].message
     assert {layer.compute_dtype for layer in fit.engine.layers} == {"float32"}
     assert int(fit.engine.optimizer.iterations) == 10 * EPOCHS
+
+
+class Rates(keras.callbacks.LearningRateScheduler):
+    """Makes what it finds smaller at the start of each epoch."""
+
+    def __init__(self, scale):
+        super().__init__(lambda epoch, rate: rate)
+        self.scale = scale
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.scale.assign(self.scale * 0.5)
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["scale"] = float(self.scale.numpy())
+
+
+def test_what_callbacks_do_at_the_start_of_an_epoch_is_done_once(tmp_path):
+    fit = Fit(tmp_path, extra=[At(8, spoil)])
+    scale = fit.schedule.learning_rate.scale
+    fit.recovery.callbacks = [*fit.recovery.callbacks, Rates(scale)]
+    fit.run()
+    halved = [
+        row["learning_rate"] for row in fit.history.epochs if "learning_rate" in row
+    ]
+    assert float(scale.numpy()) == pytest.approx(0.3 * 0.5**EPOCHS), halved
+
+
+def test_early_stopping_of_keras_goes_on_as_it_was(tmp_path):
+    def stopping():
+        return keras.callbacks.EarlyStopping("val_loss", min_delta=0.001, patience=1)
+
+    folders = [tmp_path / "whole", tmp_path / "crashed"]
+    whole = Fit(folders[0], extra=[stopping(), At(0, crash)]).run()
+    with pytest.raises(Crash):
+        Fit(folders[1], extra=[stopping(), At(7, crash)]).run()
+    assert (
+        Fit(folders[1], extra=[stopping(), At(0, crash)]).run().result == whole.result
+    )
 
 
 class Stopper(keras.callbacks.Callback):
