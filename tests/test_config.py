@@ -196,6 +196,8 @@ def test_it_is_frozen():
         ("", None),
         ("[8, 4]", [8, 4]),
         ("'5'", "5"),
+        ("|", "|"),
+        (">", ">"),
     ],
 )
 def test_values_of_overrides_are_read_as_people_mean_them(text, value):

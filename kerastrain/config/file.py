@@ -131,6 +131,8 @@ def _node(data: dict[str, Any], parents: list[str]) -> dict[str, Any]:
 
 
 def _value(text: str, value: str) -> Any:
+    if value in ("|", ">"):  # to YAML the begin of a text of several lines
+        return value
     try:
         return _parse(value)
     except (yaml.YAMLError, ConfigError) as error:
