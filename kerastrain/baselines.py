@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from kerastrain.arrays import chunk_rows, pieces
 from kerastrain.evaluation import METRICS
+from kerastrain.events import warn
 
 __all__ = ["Baselines", "EncodedTable", "fit_baselines"]
 
@@ -100,7 +101,13 @@ def fit_baselines(
     if not len(test_rows) or _has_nothing_to_learn(table, rows["train"]):
         text = "No linear model: no test row, no column, or a target of one value."
         return Baselines({name: simple, "linear": simple}, text, num_fitted)
-    linear, text = _fit_linear(task, table, rows, num_classes)
+    try:
+        with np.errstate(all="ignore"):
+            linear, text = _fit_linear(task, table, rows, num_classes)
+    except ValueError as error:  # numbers beyond what a solver can take
+        text = f"No linear model: {str(error).partition(chr(10))[0]}"
+        warn("baseline_failed", f"{text} The verdict compares with the {name}.")
+        return Baselines({name: simple, "linear": simple}, text, num_fitted)
     text += f" on {num_fitted:,} train rows"
     if num_fitted < len(train_rows):
         text += f", drawn at random from {len(train_rows):,}"

@@ -11,7 +11,7 @@ KerastrainError             exit code 2: the user's input; one line, no tracebac
 ├── MissingExtra            ImportError   an optional package is not installed
 ├── ParityError             RuntimeError  exit code 3: an export differs
 ├── DivergenceError         RuntimeError  exit code 4: training ran into NaN
-└── Interrupted             KeyboardInterrupt  exit code 130 or 143: it was stopped
+└── Interrupted             RuntimeError  exit code 130 or 143: it was stopped
 """
 
 import difflib
@@ -87,8 +87,10 @@ class DivergenceError(KerastrainError, RuntimeError):
     exit_code = 4
 
 
-class Interrupted(KerastrainError, KeyboardInterrupt):
+class Interrupted(KerastrainError, RuntimeError):
     """Training was stopped by a signal after its state was written.
+
+    No KeyboardInterrupt: typer swallows those, with what they say.
 
     Args:
         signal_number: 2 for Ctrl-C, 15 for SIGTERM.

@@ -69,6 +69,8 @@ class Recorder:
 
     def add(self, event: Event) -> None:
         self.events.append(event)
+        if event.code == "resumed":  # what comes now is new, also if it reads alike
+            self.known.clear()
         is_known = (event.code, event.message) in self.known
         if self.path is not None and not is_known:
             with self.path.open("a", encoding="utf-8") as file:
@@ -98,11 +100,19 @@ def recording(
     if goes_on and path is not None:
         old = [e for e in read_events(path) if e.code != "resumed"]
         recorder.known = {(event.code, event.message) for event in old}
+        _end_line(path)
     token = _recorder.set(recorder)
     try:
         yield recorder
     finally:
         _recorder.reset(token)
+
+
+def _end_line(path: Path) -> None:
+    """Where a full disk cut the last line short, the next one is not to stick to it."""
+    if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")
 
 
 def note(code: str, message: str, **details: Any) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,14 +111,11 @@ class Job:
         keras.utils.set_random_seed((config.seed + _SEED_STEP * (fold or 0)) % 2**32)
         inside = "" if fold is None else f"fold_{fold}" if fold else "refit"
         files = self._files(config, self.folder.checkpoints / inside / "state")
-        try:
+        with files or nullcontext():
             plan = self._plan(config, inside, fold, files, keeps_last=keeps_last)
             learner = KerasLearner(data, config.model, plan, name=name)
             learner.plan = plan = self._with_weights(plan, learner, inside)
             learner.fit(data.train, data.validation)
-        finally:
-            if files is not None:
-                files.close()
         return learner
 
     def _files(self, config: RunConfig, folder: Path) -> CheckpointFiles | None:

@@ -17,6 +17,7 @@ from kerastrain.engine.batches import epochs_of
 from kerastrain.errors import ConfigError, Interrupted, unknown
 from kerastrain.events import note, recording, warn
 from kerastrain.progress import Progress, make_progress
+from kerastrain.resumption import locked
 from kerastrain.store import RunFolder, atomic
 from kerastrain.training.averaged import averaged
 from kerastrain.training.history import HistoryFile
@@ -256,10 +257,8 @@ class _Fit:
         files = CheckpointFiles(
             self.folder.checkpoints / "state", keep=self.options.keep
         )
-        try:
+        with locked(self.folder), files:
             yield files
-        finally:
-            files.close()
 
     def _callbacks(
         self, own: Sequence[keras.callbacks.Callback]
@@ -323,10 +322,15 @@ class _Fit:
         """The checkpoint to go on from, and the data where it was."""
         at = snapshot.position
         if at.is_finished:
+            if at.epoch < self.epochs and not snapshot.about["stop_training"]:
+                raise ConfigError(
+                    f"Training in {self.folder} is finished after {at.epoch} epochs, "
+                    f"and {self.epochs} are asked for. Name another folder."
+                )
             note(
                 "already_trained",
                 "Training in this folder is finished: its last state is taken. Name "
-                "another folder to train again, or longer.",
+                "another folder to train again.",
             )
             return snapshot
         kept = {state["kind"]: state["state"] for state in snapshot.about["callbacks"]}

@@ -13,7 +13,7 @@ from kerastrain.errors import ConfigError, Interrupted, RunError
 from kerastrain.secrets import HIDDEN, hide_passwords
 from kerastrain.store import RunFolder, read_json, write_json
 
-__all__ = ["Claim", "claim", "going_on", "request_of"]
+__all__ = ["Claim", "claim", "going_on", "locked", "request_of"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,14 @@ def claim(config: RunConfig, name: str, in_memory: list[str]) -> Iterator[Claim]
     }
     old = RunFolder(Path(config.out).expanduser()) if config.out else None
     if old is not None and old.request.is_file():
-        with _locked(old):
+        with locked(old):
             if _is_same(old, request):
                 shutil.rmtree(old.arrays, ignore_errors=True)
+                old.remove_left_over()
                 yield Claim(old, is_resumed=True)
                 return
     folder = RunFolder.create(config.out, name=name)
-    with _locked(folder):
+    with locked(folder):
         write_json(folder.request, request)
         yield Claim(folder, is_resumed=False)
 
@@ -134,7 +135,7 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """RunError while another process holds it. The lock goes with the process, however
     that ends."""
     try:
@@ -166,6 +167,8 @@ def request_of(path: str, given: Collection[str] = ()) -> RunConfig:
         RunError: there is no such run, or not all of its settings are kept.
     """
     folder = RunFolder(path)
+    if not folder.path.is_dir():
+        raise RunError(f"There is no run folder {path}.")
     if not folder.request.is_file():
         raise RunError(
             f"{path} holds no run to go on with: it has no {folder.request.name}."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerastrain import environment
@@ -84,6 +85,7 @@ def train(
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
     settings = _with_lent(settings)
+    _check_callbacks(callbacks)
     shown: dict[str, Any] = {
         "progress": make_progress(progress),
         "callbacks": callbacks,
@@ -125,6 +127,14 @@ def _refuse_beside(data: Any, **arguments: Any) -> None:
             f"Beside a configuration ({type(data).__name__}), {', '.join(given)} would "
             "have no effect: set them in it."
         )
+
+
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ConfigError(
+                f"callbacks: expected Keras callbacks, got {type(callback).__name__}."
+            )
 
 
 def _with_lent(settings: dict[str, Any]) -> dict[str, Any]:

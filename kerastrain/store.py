@@ -72,6 +72,10 @@ def _disk_problem(error: Exception) -> str | None:
     return None
 
 
+# Of `atomic`, in a process that was killed.
+_LEFT_OVER = re.compile(r"\.\d+\.(part|old)\..*")
+
+
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -164,8 +168,8 @@ class RunFolder:
             self = cls(path)
             has_files = self.has_work
             if not has_files:  # what a refused configuration leaves may be replaced
-                for place in self._marks:
-                    place.unlink(missing_ok=True)
+                for place in path.iterdir():
+                    _delete(place)
         except OSError as error:
             raise ConfigError(
                 f"Cannot make the run folder {error.filename}: {error.strerror}."
@@ -184,8 +188,21 @@ class RunFolder:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is more than a run leaves that never came to work."""
-        return any(place not in self._marks for place in self.path.iterdir())
+        """Whether there is more than a run leaves that never came to train."""
+        early = list(self._marks)
+        if self.request.is_file() and not any(self.checkpoints.rglob("*.npz")):
+            early += [self.config, self.schema, self.split, self.arrays]
+            early += [self.tensorboard, self.checkpoints]
+        return any(
+            place not in early and not _LEFT_OVER.fullmatch(place.name)
+            for place in self.path.iterdir()
+        )
+
+    def remove_left_over(self) -> None:
+        """What processes that were killed while they wrote have left."""
+        for place in [*self.path.rglob(".*")]:
+            if _LEFT_OVER.fullmatch(place.name):
+                _delete(place)
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":

@@ -107,10 +107,15 @@ def _check_usable(cells: Cells, column: Column, usable: int) -> None:
         warn(
             "missing_target",
             f"{dropped:,} of {stats.num_rows:,} rows have no target "
-            f"'{column.name}' and are left out.",
+            f"'{column.name}'{_infinite(stats)} and are left out.",
             column=column.name,
             count=dropped,
         )
+
+
+def _infinite(stats: ColumnStats) -> str:
+    count = stats.num_infinite
+    return f" ({count:,} of them an infinite number)" if count else ""
 
 
 def _num_classes(column: Column) -> int:

@@ -1,8 +1,10 @@
 """A run that is killed goes on and ends with the numbers of one that is not."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -199,9 +201,80 @@ def test_what_a_refused_run_leaves_may_be_replaced(data, tmp_path):
         assert not claimed.is_resumed
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_command_tells_how_to_go_on(data, tmp_path, number):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "kerastrain", "train", str(data)]
+    command += [
+        "--target",
+        "y",
+        "--folds",
+        "1",
+        "--epochs",
+        "100000",
+        "--out",
+        str(out),
+    ]
+    command += ["--set", "fit.patience=null"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    while not (out / "history.csv").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err[-2_000:]
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(f"Stopped by {name} in epoch ")
+    assert last.endswith(f"To go on: kerastrain train --resume {out}")
+
+
+def test_a_line_that_a_full_disk_cut_short_does_not_matter(data, stopped):
+    events = stopped / "events.jsonl"
+    events.write_text(events.read_text().rstrip()[:-20])
+    run = kerastrain.train(resume=stopped, callbacks=[stopping(None)], progress=False)
+    assert run.folder.report.is_file()
+    assert "resumed" in [event.code for event in read_events(events)]
+
+
+def test_what_killed_processes_left_over_is_removed(data, tmp_path):
+    out = tmp_path / "run"
+    left = [
+        out / ".999.part.request.json",
+        out / "checkpoints/.12.part.best.weights.h5",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    left[1].unlink()
+    left[1].parent.rmdir()
+    with pytest.raises(Stop):
+        kerastrain.train(str(data), "y", out=str(out), callbacks=[stopping(1)], **QUICK)
+    left[1].touch()
+    kerastrain.train(resume=out, callbacks=[stopping(None)], progress=False)
+    assert not any(path.exists() for path in left)
+
+
+def test_a_rate_may_be_set_by_callbacks_of_keras(data, tmp_path):
+    import keras
+
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=100)
+    settings = QUICK | {"schedule": {"name": "constant", "warmup": 0}}
+    run = kerastrain.train(
+        str(data), "y", out=str(tmp_path / "run"), callbacks=[plateau], **settings
+    )
+    rates = run.history["learning_rate"]
+    assert rates[2] == pytest.approx(0.1 * rates[1])
+
+
+def test_what_is_no_callback_is_refused(data):
+    with pytest.raises(ConfigError, match="expected Keras callbacks, got builtin"):
+        kerastrain.train(str(data), "y", callbacks=[print])
+
+
 def test_a_signal_tells_how_to_go_on(data, tmp_path, capsys):
     import os
-    import signal
 
     import keras
 

@@ -43,51 +43,94 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     ] = None,
     find_lr: Annotated[
         bool | None,
-        Option("--find-lr", help="Measure the learning rate before training."),
+        Option(
+            "--find-lr",
+            help="Measure the learning rate before training.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     out: Annotated[
         str | None, Option(help="Folder for the run; by default one under runs/.")
     ] = None,
     seed: Annotated[
-        int | None, Option(help="Of split, weights, order and dropout; 0 by default.")
+        int | None,
+        Option(
+            help="Of split, weights, order and dropout; 0 by default.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     where: Annotated[
-        str | None, Option(help='A condition in SQL for rows, as "year < 2020".')
+        str | None,
+        Option(
+            help='A condition in SQL for rows, as "year < 2020".',
+            rich_help_panel="Data",
+        ),
     ] = None,
     columns: Annotated[
-        str | None, Option(help="The columns to read, divided by commas.")
+        str | None,
+        Option(help="The columns to read, divided by commas.", rich_help_panel="Data"),
     ] = None,
     query: Annotated[
-        str | None, Option(help="What to read from a data base, in its SQL.")
+        str | None,
+        Option(
+            help="What to read from a data base, in its SQL.", rich_help_panel="Data"
+        ),
     ] = None,
     part: Annotated[
         str | None,
-        Option("--split", help="Part of a published data set, as train[:80%]."),
+        Option(
+            "--split",
+            help="Part of a published data set, as train[:80%].",
+            rich_help_panel="Data",
+        ),
     ] = None,
     validation: Annotated[
         list[str] | None,
-        Option(help="A file with validation rows of your own (repeat)."),
+        Option(
+            help="A file with validation rows of your own (repeat).",
+            rich_help_panel="Split",
+        ),
     ] = None,
     test: Annotated[
-        list[str] | None, Option(help="A file with test rows of your own (repeat).")
+        list[str] | None,
+        Option(
+            help="A file with test rows of your own (repeat).", rich_help_panel="Split"
+        ),
     ] = None,
     group: Annotated[
-        str | None, Option(help="A column whose equal values stay on one side.")
+        str | None,
+        Option(
+            help="A column whose equal values stay on one side.",
+            rich_help_panel="Split",
+        ),
     ] = None,
     time_column: Annotated[
-        str | None, Option(help="A column in whose order rows are split.")
+        str | None,
+        Option(help="A column in whose order rows are split.", rich_help_panel="Split"),
     ] = None,
     gap: Annotated[
-        str | None, Option(help="Left out between the parts of a time split, as 7d.")
+        str | None,
+        Option(
+            help="Left out between the parts of a time split, as 7d.",
+            rich_help_panel="Split",
+        ),
     ] = None,
     split_column: Annotated[
-        str | None, Option(help="A column that names the part of each row.")
+        str | None,
+        Option(
+            help="A column that names the part of each row.", rich_help_panel="Split"
+        ),
     ] = None,
     folds: Annotated[
-        int | None, Option(help="Folds of a cross-validation; 1 is a single split.")
+        int | None,
+        Option(
+            help="Folds of a cross-validation; 1 is a single split.",
+            rich_help_panel="Split",
+        ),
     ] = None,
     repeats: Annotated[
-        int | None, Option(help="How often the folds are drawn anew.")
+        int | None,
+        Option(help="How often the folds are drawn anew.", rich_help_panel="Split"),
     ] = None,
     refit: Annotated[
         bool | None,
@@ -95,46 +138,81 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
             "--refit/--no-refit",
             help="After the folds train one model on all rows.",
             show_default=False,
+            rich_help_panel="Split",
         ),
     ] = None,
     imbalance: Annotated[
         str | None,
         Option(
-            help="auto, none, class_weights, focal, oversample, undersample or smote."
+            help="auto, none, class_weights, focal, oversample, undersample or smote.",
+            rich_help_panel="Training",
         ),
     ] = None,
     strict: Annotated[
         bool | None,
-        Option("--strict", help="Findings of the quality gate stop the run."),
+        Option(
+            "--strict",
+            help="Findings of the quality gate stop the run.",
+            rich_help_panel="Training",
+        ),
     ] = None,
-    weight: Annotated[str | None, Option(help="A column of row weights.")] = None,
+    weight: Annotated[
+        str | None, Option(help="A column of row weights.", rich_help_panel="Data")
+    ] = None,
     positive: Annotated[
-        str | None, Option(help="Which class of a binary target is the positive one.")
+        str | None,
+        Option(
+            help="Which class of a binary target is the positive one.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
-        Option(metavar="NAME=TYPE", help="What a column is (repeat)."),
+        Option(
+            metavar="NAME=TYPE",
+            help="What a column is (repeat).",
+            rich_help_panel="Data",
+        ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, Option(help="A column to leave out (repeat).")
+        list[str] | None,
+        Option(help="A column to leave out (repeat).", rich_help_panel="Data"),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        Option(help="A column to use that would be left out, as an id (repeat)."),
+        Option(
+            help="A column to use that would be left out, as an id (repeat).",
+            rich_help_panel="Data",
+        ),
     ] = None,
     max_bad_rows: Annotated[
         float | None,
-        Option(help="Share of malformed lines to pass over; 0.001 by default."),
+        Option(
+            help="Share of malformed lines to pass over; 0.001 by default.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     memory: Annotated[
-        str | None, Option(help="For the whole run, as 2GB; what is more goes to disk.")
+        str | None,
+        Option(
+            help="For the whole run, as 2GB; what is more goes to disk.",
+            rich_help_panel="Going on, time and memory",
+        ),
     ] = None,
     keep_arrays: Annotated[
         bool | None,
-        Option("--keep-arrays", help="Leave the encoded rows in the run folder."),
+        Option(
+            "--keep-arrays",
+            help="Leave the encoded rows in the run folder.",
+            rich_help_panel="Going on, time and memory",
+        ),
     ] = None,
     precision: Annotated[
-        str | None, Option(help="auto, float32, mixed_bfloat16 or mixed_float16.")
+        str | None,
+        Option(
+            help="auto, float32, mixed_bfloat16 or mixed_float16.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     deterministic: Annotated[
         bool | None,
@@ -142,21 +220,30 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
             "--deterministic/--no-deterministic",
             help="The same bits in every run; on unless switched off.",
             show_default=False,
+            rich_help_panel="Training",
         ),
     ] = None,
     profile_steps: Annotated[
-        str | None, Option(help="Steps to profile for TensorBoard, as 100:120.")
+        str | None,
+        Option(
+            help="Steps to profile for TensorBoard, as 100:120.",
+            rich_help_panel="Watching",
+        ),
     ] = None,
     watch_norms: Annotated[
         bool | None,
         Option(
             "--watch-norms",
             help="Norms of gradient and weights of each layer, to TensorBoard.",
+            rich_help_panel="Watching",
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        Option(help="A YAML file, or the folder of a run, to take settings from."),
+        Option(
+            help="A YAML file, or the folder of a run, to take settings from.",
+            rich_help_panel="Settings",
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -164,6 +251,7 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
             "--set",
             metavar="PATH=VALUE",
             help="Any setting of `kerastrain config show`, above all others (repeat).",
+            rich_help_panel="Settings",
         ),
     ] = None,
     resume: Annotated[
@@ -171,21 +259,39 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         Option(
             metavar="RUN",
             help="Go on in the folder of a run that was stopped, and nothing else.",
+            rich_help_panel="Going on, time and memory",
         ),
     ] = None,
     time_limit: Annotated[
-        str | None, Option(help="For the whole run, as 10m; the best so far is kept.")
+        str | None,
+        Option(
+            help="For the whole run, as 10m; the best so far is kept.",
+            rich_help_panel="Going on, time and memory",
+        ),
     ] = None,
     checkpoint_every: Annotated[
         str | None,
-        Option(help="Steps (500) or a time (30s) between states to go on from."),
+        Option(
+            help="Steps (500) or a time (30s) between states to go on from.",
+            rich_help_panel="Going on, time and memory",
+        ),
     ] = None,
     remat: Annotated[
         bool | None,
-        Option("--remat", help="Compute activations twice instead of keeping them."),
+        Option(
+            "--remat",
+            help="Compute activations twice instead of keeping them.",
+            rich_help_panel="Training",
+        ),
     ] = None,
     quiet: Annotated[
-        bool, Option("--quiet", "-q", help="No progress, only warnings and the result.")
+        bool,
+        Option(
+            "--quiet",
+            "-q",
+            help="No progress, only warnings and the result.",
+            rich_help_panel="Watching",
+        ),
     ] = False,
 ) -> None:
     """Train on a table, evaluate, export, verify and report.
@@ -238,6 +344,9 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     }
     if resume is not None:
         _refuse_beside_resume(named, config, column, overrides)
+        from kerastrain.resumption import request_of
+
+        request_of(resume)  # what cannot go on is told before TensorFlow is imported
         _run(None, quiet, resume)
         return
     chosen = settings(config, named, column or (), overrides or ())
@@ -252,7 +361,7 @@ def _refuse_beside_resume(named: dict[str, Any], *others: Any) -> None:
     if given or any(others):
         raise ConfigError(
             "Beside --resume no other setting counts: a run goes on as it was begun. "
-            f"Leave {', '.join(given) or 'them'} out."
+            f"Leave {', '.join(given) or '--config, --column and --set'} out."
         )
 
 

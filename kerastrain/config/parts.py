@@ -35,7 +35,9 @@ class Part(BaseModel):
     """Base of every part: frozen, and an unknown key is an error."""
 
     # A label or a column may be named 1, and YAML reads that as a number.
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False
+    )
 
 
 class Named(Part):
@@ -111,9 +113,11 @@ def _seconds(value: Any) -> Any:
     """`"90s"`, `"10m"`, `"1h30m"` to seconds; a number is seconds already."""
     if not isinstance(value, str) or value == "auto":
         return value
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        return float(value)
     parts = _TIME.findall(value)
     if not parts or _TIME.sub("", value).strip():
-        raise ValueError("expected a time such as 90s, 10m or 1h30m")
+        raise ValueError(f"expected a time such as 90s, 10m or 1h30m, got '{value}'")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
@@ -131,9 +135,12 @@ def _every(value: Any) -> Any:
         value = int(value.replace("steps", "").replace("step", ""))
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    if not isinstance(value, str):
-        raise ValueError("expected steps, as 500, or a time, as 60s")
-    return f"{_seconds(value):g}s"
+    try:
+        if isinstance(value, str):
+            return f"{_seconds(value):g}s"
+    except ValueError:
+        pass
+    raise ValueError(f"expected steps, as 500, or a time, as 60s or 10m; got {value}")
 
 
 # Steps as a number, or seconds as text ("60s").

@@ -1,8 +1,15 @@
 """Parts that say how it is trained: model, loss, optimizer, fit, runtime, outputs."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    field_validator,
+    model_validator,
+)
 
 from kerastrain.config.parts import (
     Auto,
@@ -225,8 +232,20 @@ class WatchConfig(Part):
     """
 
     norms: bool = False
-    profile_steps: str | None = Field(None, pattern=r"^\d+:\d+$")
+    profile_steps: str | None = None
     resources_every: Seconds = 1.0
+
+    @field_validator("profile_steps")
+    @classmethod
+    def _is_range(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        match = re.fullmatch(r"(\d+):(\d+)", value)
+        if not match or int(match[1]) > int(match[2]):
+            raise ValueError(
+                f"expected the first and the last step, as 100:120, got '{value}'"
+            )
+        return value
 
 
 class RuntimeConfig(Part):

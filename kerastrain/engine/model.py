@@ -22,7 +22,7 @@ from kerastrain.engine.averages import Average, batch_norms
 from kerastrain.engine.gradients import Clipping
 from kerastrain.engine.optimizer import RateFactors
 from kerastrain.engine.remat import recomputed
-from kerastrain.engine.update import sums, update
+from kerastrain.engine.update import summed, update
 from kerastrain.pipeline import Rows, outputs_of
 
 __all__ = ["Engine"]
@@ -38,6 +38,7 @@ class _Call:
     told: dict[str, tf.Tensor] = field(default_factory=dict)
     iterator: Any = None
     num_left: int = 0
+    is_in_step: bool = False
 
 
 class Engine(keras.Model):
@@ -155,25 +156,24 @@ class Engine(keras.Model):
         self, rows: Any, num_all: tf.Tensor, context: Any
     ) -> tuple[tf.Tensor, list]:
         """Sum of the losses of these rows, and their part of the (scaled) gradient."""
-        loss_sum = tf.constant(0.0)
-        total: list[Any] | None = None
-        for part in range(self.accumulate):
-            # One after the other, or all parts would be in memory at once.
-            before = [g for g in total if g is not None] if total else []
-            with tf.control_dependencies(before):
-                x, y, weight = self._part(rows, part)
+
+        def part_of(part: Any) -> tuple[tf.Tensor, list]:
+            x, y, weight = self._part(rows, part)
             with tf.GradientTape() as tape:
                 outputs, losses = self._run_layers(self.packed(x))
                 loss = tf.reduce_sum(weight * self.row_loss(y, outputs))
                 shares = context.num_replicas_in_sync * self.accumulate
                 whole = loss / num_all + sum(losses) / shares
                 scaled = self.optimizer.scale_loss(whole)
-            gradients = tape.gradient(scaled, self.trainable_weights)
-            loss_sum += loss
-            total = sums(total, gradients) if self.accumulate > 1 else gradients
-        return loss_sum, total or []
+            return loss, tape.gradient(scaled, self.trainable_weights)
 
-    def _part(self, rows: Any, part: int) -> Any:
+        if self.accumulate == 1:
+            return part_of(0)
+        # Statistics over devices are summed in the replicas, which a loop there cannot.
+        is_summed = context.num_replicas_in_sync > 1 and bool(batch_norms(self))
+        return summed(part_of, self.accumulate, unrolled=is_summed)
+
+    def _part(self, rows: Any, part: Any) -> Any:
         """Part number `part` of the rows of a step; a row without weight where there
         are fewer rows than parts."""
         if self.accumulate == 1:
@@ -181,8 +181,10 @@ class Engine(keras.Model):
         num_rows = tf.shape(rows[-1])[0]
         first = num_rows * part // self.accumulate
         end = num_rows * (part + 1) // self.accumulate
-        taken = tf.nest.map_structure(lambda a: a[first : tf.maximum(end, 1)], rows)
         is_real = tf.cast(end > first, tf.float32)
+        first = tf.minimum(first, num_rows - 1)
+        end = tf.maximum(end, first + 1)
+        taken = tf.nest.map_structure(lambda a: a[first:end], rows)
         return [*taken[:-1], taken[-1] * is_real]
 
     def _run_layers(self, x: Any) -> tuple[tf.Tensor, list]:
@@ -261,7 +263,9 @@ class Engine(keras.Model):
             start_s = time.perf_counter()
             data = next(iterator)
             self.waited_s += time.perf_counter() - start_s
+            self._last.is_in_step = True
             self._last.told = compiled(data)
+            self._last.is_in_step = False
             return {name: self._last.told[name] for name in ("loss", "gradient_norm")}
 
         self.train_function = train
@@ -308,6 +312,11 @@ class Engine(keras.Model):
             "num_bad": num_bad,
             "norms": norms,
         }
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether an error came out of the compiled steps."""
+        return self._last.is_in_step
 
     @property
     def first_bad(self) -> int:

@@ -20,6 +20,8 @@ def make_optimizer(
     names = {name.lower(): name for name in dir(keras.optimizers)}
     kind = getattr(keras.optimizers, names[config.name.lower()])
     options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
+    if hasattr(learning_rate, "scale"):
+        kind = _settable(kind)
     try:
         optimizer = kind(learning_rate=learning_rate, **options)
     except (TypeError, ValueError) as error:
@@ -30,6 +32,22 @@ def make_optimizer(
     if config.weight_decay and exempt:
         optimizer.exclude_from_weight_decay(var_list=exempt)
     return optimizer
+
+
+def _settable(kind: type) -> Any:
+    """That optimiser, whose rate can be set although a schedule moves it, as by
+    ReduceLROnPlateau and LearningRateScheduler: all rates from then on are scaled."""
+
+    def get(self: Any) -> Any:
+        return self._get_current_learning_rate()
+
+    def set_rate(self: Any, value: Any) -> None:
+        now = float(keras.ops.convert_to_numpy(get(self)))
+        if now > 0:
+            scale = self._learning_rate.scale
+            scale.assign(scale * (float(value) / now))
+
+    return type(kind.__name__, (kind,), {"learning_rate": property(get, set_rate)})
 
 
 class RateFactors:
@@ -72,6 +90,10 @@ class RateFactors:
     def is_plain(self) -> bool:
         """All weights learn alike, always."""
         return set(self._factors) <= {1.0} and not any(self._begins)
+
+    def freezes_all(self, epochs: int) -> bool:
+        """No weight learns in any of these epochs."""
+        return not any(factor for factor in self.at(epochs - 1))
 
     @property
     def changing(self) -> list[int]:

@@ -1,6 +1,6 @@
 """What becomes of the gradient of a step: summed over devices, clipped, applied."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kerastrain.engine.gradients import Clipping
 
-__all__ = ["sums", "update"]
+__all__ = ["summed", "sums", "update"]
 
 
 def update(
@@ -65,3 +65,47 @@ def sums(totals: list | None, gradients: Sequence[Any]) -> list:
         b if a is None else a if b is None else a + b
         for a, b in zip(totals, dense, strict=True)
     ]
+
+
+# Parts that stand in the graph one after the other; a graph of 1,000 of them takes
+# minutes and gigabytes to trace.
+MAX_UNROLLED = 4
+
+
+def summed(
+    part_of: Callable[[Any], tuple[tf.Tensor, Sequence[Any]]],
+    num_parts: int,
+    *,
+    unrolled: bool = False,
+) -> tuple[tf.Tensor, list]:
+    """Losses and gradients of all parts of a step, one part in memory at a time.
+
+    Args:
+        part_of: number of a part to its loss and gradients.
+        unrolled: without a loop in the graph.
+    """
+    loss, first = part_of(0)
+    total = sums(None, first)
+    if unrolled or num_parts <= MAX_UNROLLED:
+        for part in range(1, num_parts):
+            # One after the other, or all parts would be in memory at once.
+            with tf.control_dependencies([g for g in total if g is not None]):
+                more, gradients = part_of(tf.constant(part))
+            loss, total = loss + more, sums(total, gradients)
+        return loss, total
+    places = [i for i, gradient in enumerate(total) if gradient is not None]
+
+    def add(part: Any, loss: Any, held: Any) -> tuple:
+        more, gradients = part_of(part)
+        dense = [tf.convert_to_tensor(gradients[i]) for i in places]
+        return part + 1, loss + more, [a + b for a, b in zip(held, dense, strict=True)]
+
+    _, loss, held = tf.while_loop(
+        lambda part, *_: part < num_parts,
+        add,
+        [tf.constant(1), loss, [total[i] for i in places]],
+        parallel_iterations=1,
+    )
+    for place, gradient in zip(places, held, strict=True):
+        total[place] = gradient
+    return loss, total

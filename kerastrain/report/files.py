@@ -2,16 +2,15 @@
 
 import contextlib
 import csv
-import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kerastrain.errors import RunError
 from kerastrain.evaluation import METRICS
+from kerastrain.events import read_events
 from kerastrain.resources import COLUMNS
 from kerastrain.schema import Schema
 from kerastrain.store import RunFolder, read_json
@@ -162,10 +161,4 @@ def _number(cell: Any) -> float:
 
 
 def _events(folder: RunFolder) -> list[dict[str, Any]]:
-    if not folder.events.is_file():
-        return []
-    lines = folder.events.read_text("utf-8").splitlines()
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as error:
-        raise RunError(f"Cannot read {folder.events}: {error}") from error
+    return [asdict(event) for event in read_events(folder.events)]

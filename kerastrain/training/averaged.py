@@ -52,6 +52,7 @@ class _Before(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._is_inside = False
+        self._stack.close()  # of a fit that broke off inside; `Keeper` puts all back
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._is_inside = epoch, False

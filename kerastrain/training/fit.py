@@ -14,6 +14,7 @@ from kerastrain.blocks import Blocks
 from kerastrain.config import RunConfig
 from kerastrain.engine import Average, Clipping, Engine, RateFactors, make_optimizer
 from kerastrain.engine.precision import Precision
+from kerastrain.errors import ConfigError
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 from kerastrain.runtime import Devices
@@ -103,6 +104,10 @@ def fit_core(
         replicas = plan.devices.num_replicas
         return Blocks(rows.train, size, fit.steps_per_call, config.seed, replicas)
 
+    parts = min(fit.accumulate, max(1, len(rows.train)))
+    if isinstance(fit.batch_size, int):
+        parts = min(parts, fit.batch_size)
+
     def prepared(rate: Rate) -> None:
         average = config.average
         optimizer = make_optimizer(config.optimizer, rate, engine.trainable_variables)
@@ -110,7 +115,7 @@ def fit_core(
             optimizer,
             objective.row_loss(),
             clipping=Clipping.of(config.optimizer),
-            accumulate=fit.accumulate,
+            accumulate=parts,
             remat=fit.remat,
             factors=RateFactors(config.optimizer, engine),
             average=(
@@ -121,6 +126,11 @@ def fit_core(
     if fit.batch_size == "auto":
         # At no rate at all: how long a step takes does not go by it.
         prepared(Rate(0.0, ops.zeros_like))
+    if RateFactors(config.optimizer, engine).freezes_all(epochs):
+        raise ConfigError(
+            "optimizer: no weight learns in any epoch. Look at optimizer.rates and "
+            f"optimizer.unfreeze; there are {epochs} epochs."
+        )
     blocks = blocks_of(plan.settled.batch_size(fit.batch_size, engine, blocks_of))
     function = SCHEDULES.load(config.schedule.name)
     steps = Steps(blocks.num_steps * epochs, blocks.num_steps)

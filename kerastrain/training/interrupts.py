@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from kerastrain.events import note
+
 __all__ = ["Interrupts", "noticing"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,16 +34,21 @@ def noticing() -> Iterator[Interrupts]:
     interrupts = Interrupts()
     before: dict[Any, Any] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def notice(number: int, frame: FrameType | None) -> None:
         if interrupts.number is None:
             interrupts.number = number
+            note(
+                "stopping",
+                f"{interrupts.name}: training stops after this call, with its state "
+                "written. Once more to stop at once.",
+            )
             return
         _put_back(before)
         signal.raise_signal(number)
 
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            before[number] = signal.signal(number, note)
+            before[number] = signal.signal(number, notice)
     try:
         yield interrupts
     finally:

@@ -137,8 +137,11 @@ class Keeper(keras.callbacks.Callback):
         self.position = Position(epoch + 1)
         # Not when the next epoch begins: callbacks that change something there would
         # do so twice after going back.
-        self.base = self.take(self.position)
-        self._keep(self.base)
+        taken = self.take(self.position)
+        if not taken.is_finite:  # the last update of all may have spoilt them
+            raise Diverged(Position(epoch), None, "A weight")
+        self.base = taken
+        self._keep(taken)
 
     # --- what it does -----------------------------------------------------------------
 
@@ -159,8 +162,11 @@ class Keeper(keras.callbacks.Callback):
 
     def _keep(self, snapshot: Snapshot | None = None) -> None:
         is_asked = self.interrupts.number is not None
-        if self.files is not None and (is_asked or self._is_due()):
+        is_ending = self.engine.stop_training and snapshot is None
+        if self.files is not None and not is_ending and (is_asked or self._is_due()):
             snapshot = snapshot or self.take(self.position)
+            if not snapshot.is_finite:
+                raise Diverged(self.position, None, "A weight")
             has_base = self.position.block > 0 and self.base is not None
             self.files.write(replace(snapshot, base=self.base if has_base else None))
             self._written_s = time.monotonic()

@@ -22,6 +22,8 @@ __all__ = ["Recovery"]
 # The rate after a divergence, and the clipping where there was none.
 RATE_FACTOR = 0.3
 FIRST_CLIP_NORM = 1.0
+# Epochs without a divergence after which it is another one.
+CALM_EPOCHS = 5
 MAX_PARTS = 1_024  # of a step; by then a part is a row or two
 
 
@@ -126,6 +128,9 @@ class Recovery:
             # Here for those that look at the model in `on_train_begin`, and there for
             # the callbacks that begin anew in it.
             self.keeper.put_back(start)
+            for callback in self.callbacks:
+                if isinstance(callback, keras.callbacks.CSVLogger):
+                    callback.append = True  # else it begins its file anew
             if start.about["stop_training"] and not start.position.block:
                 epochs = first
         self.engine.fit(
@@ -141,7 +146,11 @@ class Recovery:
 
     def _go_back(self, found: Diverged) -> None:
         """To the start of the epoch, with a lower rate and closer clipping."""
+        self._refuse_odd_rows()
         mended = dict(self.keeper.mended)
+        if found.position.epoch >= mended.get("epoch", 0) + CALM_EPOCHS:
+            mended["tries"] = 0
+        mended["epoch"] = found.position.epoch
         tries = mended.get("tries", 0) + 1
         is_mixed = self.precision != "float32" and not mended.get("is_float32")
         if tries > self.fit.retries and not is_mixed:
@@ -167,6 +176,16 @@ class Recovery:
             step=found.step,
             tries=tries,
         )
+
+    def _refuse_odd_rows(self) -> None:
+        """No rate helps where the targets of validation rows cannot be scored."""
+        for callback in self.callbacks:
+            rows: Any = getattr(callback, "odd_rows", ())
+            if len(rows):
+                raise DivergenceError(
+                    f"The loss of {len(rows)} validation rows is not finite, first of "
+                    f"row {rows[0] + 1} of the data: look at their target."
+                )
 
     def _again(self, mended: dict[str, Any], factor: float = 1.0) -> int:
         """Set what the next fit begins from: the base, mended. Gives its epoch."""
@@ -209,6 +228,11 @@ class Recovery:
     def _divide(self) -> None:
         """Halve what is in memory at once; then offer what else would help."""
         engine, mended = self.engine, dict(self.keeper.mended)
+        if not getattr(engine, "is_in_step", True):
+            raise DataError(
+                "There was too little memory beside the steps of training, as in "
+                "validation. Allow more, or give fewer validation rows."
+            )
         parts = engine.accumulate * 2
         if parts <= min(MAX_PARTS, self.blocks.batch_size):
             self._again(mended | {"accumulate": parts})
@@ -216,8 +240,9 @@ class Recovery:
             warn(
                 "memory_short",
                 f"A step of {self.blocks.batch_size} rows did not fit into memory: it "
-                f"is divided into {parts} parts of {rows} rows, whose gradients are "
-                "summed. The result is that of the whole step.",
+                f"is divided into {parts} parts of at most {rows} rows, whose "
+                "gradients are summed. The step stays the same, but for batch "
+                "normalisation, whose statistics are those of the parts.",
                 accumulate=parts,
             )
         elif not engine.remat:

@@ -9,17 +9,19 @@ import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from kerastrain.errors import RunError
 from kerastrain.events import warn
 from kerastrain.store import atomic
 from kerastrain.training.state import Position, Snapshot
 
 __all__ = ["CheckpointFiles"]
 
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+FORMAT = 1  # of what a checkpoint holds
 _SUFFIX = ".state.npz"
 
 
@@ -59,29 +61,46 @@ class CheckpointFiles:
         if pending is not None:
             pending.result()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """What cannot be written is not to hide what went wrong before."""
         try:
-            self.wait()
+            with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+                self.wait()
         finally:
             self._pool.shutdown()
+
+    def close(self) -> None:
+        self.__exit__(None)
 
     def latest(self) -> Snapshot | None:
         """The newest that can be read; None where there is none.
 
-        A damaged one is told, and the one before it taken.
+        A damaged one is told and set aside, and the one before it taken.
+
+        Raises:
+            RunError: one cannot be read, or is of another version.
         """
-        for path in reversed(self._paths()):
+        paths = self._paths()
+        while paths:
+            path = paths.pop()
             try:
                 return _read(path)
+            except RunError:
+                raise
             except _DAMAGED as error:
+                what = "from the one before" if paths else "from the beginning"
                 warn(
                     "checkpoint_damaged",
                     f"The checkpoint {path.name} is damaged "
-                    f"({str(error) or type(error).__name__}); training goes on from "
-                    "the one before.",
+                    f"({str(error) or type(error).__name__}); training goes on {what}.",
                     path=str(path),
                 )
-                path.unlink(missing_ok=True)
+                path.rename(path.with_name(f"{path.name}.damaged"))
+            except OSError as error:
+                raise RunError(f"Cannot read {path}: {error.strerror}.") from error
         return None
 
     def clear(self) -> None:
@@ -113,7 +132,9 @@ def _write(path: Path, snapshot: Snapshot) -> None:
     if snapshot.base is not None:
         about.append(_about(snapshot.base))
         arrays |= {f"1/{name}": array for name, array in snapshot.base.arrays.items()}
-    text = np.frombuffer(json.dumps(about).encode(), "uint8")
+    text = np.frombuffer(
+        json.dumps({"format": FORMAT, "states": about}).encode(), "uint8"
+    )
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, about=text, **arrays)
         file.flush()
@@ -137,8 +158,14 @@ def _flush_folder(folder: Path) -> None:
 def _read(path: Path) -> Snapshot:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}  # checks the sums
+    about = json.loads(arrays.pop("about").tobytes())
+    if about["format"] != FORMAT:
+        raise RunError(
+            f"{path} was written by another version of kerastrain. Train again with "
+            "this one, or go on with that one."
+        )
     snapshots: list[Snapshot] = []
-    for number, known in enumerate(json.loads(arrays.pop("about").tobytes())):
+    for number, known in enumerate(about["states"]):
         own = {
             name.partition("/")[2]: array
             for name, array in arrays.items()

@@ -33,6 +33,9 @@ class Validate(keras.callbacks.Callback):
         targets: the same targets as metrics take them.
         weight: of each of these rows in metrics, where class weights do not count.
         monitor: a metric to score too, such as `val_f1`.
+
+    Attributes:
+        odd_rows: whose loss is not finite although the outputs are.
     """
 
     remembered = ()
@@ -50,6 +53,7 @@ class Validate(keras.callbacks.Callback):
         super().__init__()
         self.engine = engine
         self.rows = rows
+        self.odd_rows = np.zeros(0, "int64")
         self.objective = objective
         self.targets = targets
         self.weight = weight if weight is not None and weight.any() else None
@@ -83,6 +87,8 @@ class Validate(keras.callbacks.Callback):
         for piece in pieces(len(losses)):
             targets = self.rows.target[self.rows.index[piece]]
             losses[piece] = np.asarray(row_loss(targets, outputs[piece]))
+        is_odd = ~np.isfinite(losses) if np.isfinite(outputs).all() else np.zeros(0)
+        self.odd_rows = self.rows.index[np.flatnonzero(is_odd)]
         return float(np.average(losses, weights=weights if weights.any() else None))
 
     def _scores(self, prediction: np.ndarray) -> dict[str, float]:

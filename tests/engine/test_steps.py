@@ -89,7 +89,7 @@ def trained(blocks, limits, *, accumulate=1, momentum=None, **settings):
     return engine, average
 
 
-EVERY = [*itertools.product((1, 3), LIMITS, (None, 0.9), (False, True), (64, 75))]
+EVERY = [*itertools.product((1, 3, 8), LIMITS, (None, 0.9), (False, True), (64, 75))]
 SOME = EVERY[::9]
 
 

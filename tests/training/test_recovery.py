@@ -242,9 +242,8 @@ def test_a_nan_goes_back_to_the_epoch_with_a_lower_rate_and_closer_clipping(tmp_
     (event,) = recorder.events
     assert event.code == "diverged" and event.severity == "warning"
     assert event.message == (
-        "The loss or the gradient in step 7 of epoch 2 was not finite: training goes "
-        "back to the start of epoch 2; the learning rate is multiplied by 0.3, the "
-        "gradient held to a norm of 0.3."
+        "A weight of epoch 2 was not finite: training goes back to the start of epoch "
+        "2; the learning rate is multiplied by 0.3, the gradient held to a norm of 0.3."
     )
     assert all(np.isfinite(v.numpy()).all() for v in fit.engine.variables)
     assert [row["epoch"] for row in fit.history.epochs] == [1, 2, 3, 4]
@@ -321,7 +320,7 @@ def test_a_step_that_does_not_fit_is_divided_and_gives_the_same_weights():
         fit = too_small(Fit(norm=False), 4).run()
     assert fit.engine.accumulate == 4
     assert [event.details["accumulate"] for event in recorder.events] == [2, 4]
-    assert "divided into 4 parts of 4 rows" in recorder.events[-1].message
+    assert "divided into 4 parts of at most 4 rows" in recorder.events[-1].message
     for a, b in zip(
         fit.engine.get_weights(), expected.engine.get_weights(), strict=True
     ):
@@ -392,7 +391,7 @@ LITTLE_MEMORY = """
         return engine
 
     whole = fitted(64).get_weights()[0]  # small parts, and all threads are there now
-    limit = psutil.Process().memory_info().vms + (300 << 20)
+    limit = psutil.Process().memory_info().vms + (400 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with recording() as recorder:
         engine = fitted(1)
@@ -437,6 +436,51 @@ def test_mixed_precision_is_switched_off_where_it_persists():
     assert "mixed_bfloat16 is switched off" in recorder.events[-1].message
     assert {layer.compute_dtype for layer in fit.engine.layers} == {"float32"}
     assert int(fit.engine.optimizer.iterations) == 10 * EPOCHS
+
+
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_no_state_to_go_back_to():
+    def spoil_a_weight(model):
+        bias = model.trainable_variables[1]
+        bias.assign(np.full(bias.shape, np.inf, "float32"))
+
+    with recording() as recorder:
+        fit = Fit(extra=[At(10, spoil_a_weight)]).run()
+    (event,) = recorder.events
+    assert "of epoch 2 was not finite: training goes back to the" in event.message
+    assert all(np.isfinite(v.numpy()).all() for v in fit.engine.variables)
+
+
+def test_memory_that_ends_in_validation_is_not_taken_for_a_step():
+    fit = Fit(norm=False)
+
+    def full(_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    fit.engine.outputs_of = full
+    with pytest.raises(DataError, match="too little memory beside the steps"):
+        fit.run()
+
+
+def test_a_stop_amid_an_epoch_is_the_same_after_a_crash(tmp_path):
+    def stopping(call):
+        return At(call, lambda model: setattr(model, "stop_training", True))
+
+    class CrashAtEnd(keras.callbacks.Callback):
+        remembered = ()
+
+        def __init__(self, is_on):
+            super().__init__()
+            self.is_on = is_on
+
+        def on_epoch_end(self, epoch, logs=None):
+            if self.is_on and epoch == 1:
+                raise Crash
+
+    whole = Fit(tmp_path / "a", extra=[stopping(8), CrashAtEnd(False)]).run()
+    with pytest.raises(Crash):
+        Fit(tmp_path / "b", extra=[stopping(8), CrashAtEnd(True)]).run()
+    again = Fit(tmp_path / "b", extra=[stopping(1), CrashAtEnd(False)]).run()
+    assert again.result == whole.result
 
 
 class Rates(keras.callbacks.LearningRateScheduler):

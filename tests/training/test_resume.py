@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerastrain.errors import StorageError
+from kerastrain.errors import RunError, StorageError
 from kerastrain.events import recording
 from kerastrain.training.resume import CheckpointFiles
 from kerastrain.training.state import Position, Snapshot
@@ -112,3 +112,35 @@ def test_a_disk_that_fails_is_told_by_the_next_write(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="no space left on device"):
         files.write(snapshot_of(2))
     files.close()
+
+
+def test_a_file_that_cannot_be_read_for_now_is_not_taken_for_damaged(
+    tmp_path, monkeypatch
+):
+    paths = written(tmp_path, [1, 2])
+
+    def refuse(_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(type(paths[0]), "read_bytes", refuse)
+    with pytest.raises(RunError, match="000000002.state.npz: Too many open files"):
+        CheckpointFiles(tmp_path).latest()
+    monkeypatch.undo()
+    assert is_same(CheckpointFiles(tmp_path).latest(), snapshot_of(2))
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    written(tmp_path, [1])
+    monkeypatch.setattr("kerastrain.training.resume.FORMAT", 2)
+    with pytest.raises(RunError, match="was written by another version"):
+        CheckpointFiles(tmp_path).latest()
+
+
+def test_a_full_disk_does_not_hide_what_went_wrong_before(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(ZeroDivisionError), CheckpointFiles(tmp_path) as files:
+        files.write(snapshot_of(1))
+        raise ZeroDivisionError
