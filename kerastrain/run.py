@@ -9,23 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerastrain import environment
 from kerastrain.arrays import ArrayStore
 from kerastrain.assessment import assess
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
-from kerastrain.errors import ConfigError
-from kerastrain.events import Recorder, recording
+from kerastrain.events import Recorder, recording, warn
 from kerastrain.fitting import Job
 from kerastrain.folds import cross_validate
 from kerastrain.gate import Gate
+from kerastrain.given import (
+    addresses,
+    check_callbacks,
+    is_address,
+    refuse_beside,
+    refuse_with_resume,
+    with_lent,
+)
 from kerastrain.ingest import Table, ingest
 from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
 from kerastrain.learner import Learner, resolved_fit
 from kerastrain.memory import Budget, give_back, limited, size_text
-from kerastrain.models import MODELS
 from kerastrain.parity import golden_cases
 from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
@@ -84,86 +89,37 @@ def train(
     >>> import kerastrain
     >>> run = kerastrain.train("mydata.csv", target="churn")  # doctest: +SKIP
     """
-    settings = _with_lent(settings)
-    _check_callbacks(callbacks)
+    settings = with_lent(settings)
+    check_callbacks(callbacks)
     shown: dict[str, Any] = {
         "progress": make_progress(progress),
         "callbacks": callbacks,
     }
     if resume is not None:
-        _refuse_with_resume(target=target, **settings)
+        refuse_with_resume(target=target, **settings)
         frames = {"data": data, "validation": validation, "test": test}
         given = {name: value for name, value in frames.items() if value is not None}
         return run(request_of(str(resume), given), frames=given, **shown)
     if isinstance(data, RunConfig):
-        _refuse_beside(
-            data, target=target, validation=validation, test=test, **settings
-        )
+        refuse_beside(data, target=target, validation=validation, test=test, **settings)
         return run(data, **shown)
     if (
         isinstance(data, dict)
         and target is None
         and isinstance(data.get("target"), str)
     ):
-        _refuse_beside(data, validation=validation, test=test)
+        refuse_beside(data, validation=validation, test=test)
         return run(parse_config({**data, **settings}), **shown)
     named: dict[str, Any] = {"target": target} if target is not None else {}
     frames = {}
     given = {"data": data, "validation": validation, "test": test}
     for name, value in given.items():
-        if _is_address(value):
-            named[name] = value if value is None else _addresses(value)
+        if is_address(value):
+            named[name] = value if value is None else addresses(value)
         else:
             frames[name] = value
     config = parse_config({**named, **settings})
     return run(config, frames=frames, **shown)
-
-
-def _refuse_beside(data: Any, **arguments: Any) -> None:
-    """ConfigError for arguments that would have no effect."""
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ConfigError(
-            f"Beside a configuration ({type(data).__name__}), {', '.join(given)} would "
-            "have no effect: set them in it."
-        )
-
-
-def _check_callbacks(callbacks: Sequence[Any]) -> None:
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ConfigError(
-                f"callbacks: expected Keras callbacks, got {type(callback).__name__}."
-            )
-
-
-def _with_lent(settings: dict[str, Any]) -> dict[str, Any]:
-    """With a network that is given as a function, alone or with options, by a name."""
-    model = settings.get("model")
-    network = model.get("name") if isinstance(model, dict) else model
-    if not callable(network):
-        return settings
-    options = model if isinstance(model, dict) else {}
-    return settings | {"model": options | {"name": MODELS.lend(network)}}
-
-
-def _refuse_with_resume(**arguments: Any) -> None:
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        raise ConfigError(
-            f"Beside resume, {', '.join(given)} would have no effect: a run goes on "
-            "with the settings that it was begun with."
-        )
-
-
-def _is_address(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple)
-    parts = value if is_list else [value]
-    return value is None or all(isinstance(part, str | Path) for part in parts)
-
-
-def _addresses(value: Any) -> str | list[str]:
-    return str(value) if isinstance(value, str | Path) else [str(v) for v in value]
 
 
 def run(
@@ -215,6 +171,7 @@ def run(
             learner.save(folder.model)
             metrics["parity"] = _export(learner, schema, raw, config, folder)
             write_json(folder.metrics, metrics)
+        _tell_time(config, scene.started_s)
         _report(scene, config, sources)
         scene.claimed.finish()
     return Run(folder, learner.model)
@@ -390,6 +347,19 @@ def _export(
         part.name: learner.export(part.name, folder.exports, golden, **part.options)
         for part in config.exports
     }
+
+
+def _tell_time(config: RunConfig, started_s: float) -> None:
+    """Where more than training took longer than the limit left."""
+    limit, took_s = config.fit.time_limit, time.monotonic() - started_s
+    if limit is not None and took_s > limit:
+        warn(
+            "time_limit_passed",
+            f"The run took {took_s:.0f} s, and its limit was {limit:g} s: reading, "
+            "compiling (for each fold), evaluation and export cannot be cut short. "
+            "Fewer folds (--folds 1) take less.",
+            seconds=took_s,
+        )
 
 
 def _report(scene: _Scene, config: RunConfig, sources: Sources) -> None:

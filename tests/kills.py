@@ -20,7 +20,7 @@ import pandas as pd
 
 from kerastrain.differences import differences, values_of
 from kerastrain.run import train
-from kerastrain.store import RunFolder
+from kerastrain.store import RunFolder, read_json
 
 
 def table(path, num_rows=400):
@@ -50,7 +50,8 @@ def attempt(data, out, settings, kill_after_s=None):
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        return False
+        request = RunFolder(out).request  # the kill may have come a moment too late
+        return request.is_file() and read_json(request).get("is_finished", False)
     assert os.waitstatus_to_exitcode(status) == 0, Path(f"{out}.log").read_text()
     return True
 

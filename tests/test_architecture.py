@@ -30,7 +30,7 @@ ORDER = {
         parity""",
     "learners": "prepare shift timedrift learner",
     "runs": """report assessment ensemble fitting foldscores folds inputs gate serving
-        resumption run differences reproduction guests""",
+        resumption given run differences reproduction guests""",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

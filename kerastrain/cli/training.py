@@ -265,7 +265,7 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     time_limit: Annotated[
         str | None,
         Option(
-            help="For the whole run, as 10m; the best so far is kept.",
+            help="So that the run ends in that time, as 10m; the best epoch is kept.",
             rich_help_panel="Going on, time and memory",
         ),
     ] = None,
