@@ -12,6 +12,48 @@ from kerastrain.cli.stages import load_stage
 __all__ = ["register"]
 
 
+# The setting that each option stands for.
+_SETTINGS = {
+    "data": "data",
+    "target": "target",
+    "task": "task",
+    "model": "model.name",
+    "epochs": "fit.epochs",
+    "batch_size": "fit.batch_size",
+    "find_lr": "fit.find_rate",
+    "out": "out",
+    "seed": "seed",
+    "where": "where",
+    "query": "source.query",
+    "part": "source.split",
+    "validation": "validation",
+    "test": "test",
+    "group": "split.group",
+    "time_column": "split.time",
+    "gap": "split.gap",
+    "split_column": "split.column",
+    "folds": "split.folds",
+    "repeats": "split.repeats",
+    "refit": "split.refit",
+    "imbalance": "imbalance.method",
+    "strict": "strict",
+    "weight": "weight",
+    "positive": "positive_label",
+    "ignore": "ignore",
+    "keep": "keep",
+    "max_bad_rows": "max_bad_rows",
+    "memory": "runtime.memory",
+    "keep_arrays": "runtime.keep_arrays",
+    "precision": "runtime.precision",
+    "time_limit": "fit.time_limit",
+    "checkpoint_every": "checkpoint.every",
+    "remat": "fit.remat",
+    "deterministic": "runtime.deterministic",
+    "profile_steps": "watch.profile_steps",
+    "watch_norms": "watch.norms",
+}
+
+
 def register(app: typer.Typer) -> None:
     example = (
         "Example: kerastrain train mydata.csv --target churn --model mlp "
@@ -299,49 +341,12 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
     Column types, task, split, model and schedule are found out; each can be set.
     Settings count in this order: --set, then the other options, then --config.
     """
+    given = locals()
     from kerastrain.cli.settings import settings, with_target
     from kerastrain.config import parse_config
 
-    named = {
-        "data": data,
-        "target": target,
-        "task": task,
-        "model.name": model,
-        "fit.epochs": epochs,
-        "fit.batch_size": batch_size,
-        "fit.find_rate": find_lr,
-        "out": out,
-        "seed": seed,
-        "where": where,
-        "select": [name.strip() for name in (columns or "").split(",") if name.strip()],
-        "source.query": query,
-        "source.split": part,
-        "validation": validation,
-        "test": test,
-        "split.group": group,
-        "split.time": time_column,
-        "split.gap": gap,
-        "split.column": split_column,
-        "split.folds": folds,
-        "split.repeats": repeats,
-        "split.refit": refit,
-        "imbalance.method": imbalance,
-        "strict": strict,
-        "weight": weight,
-        "positive_label": positive,
-        "ignore": ignore,
-        "keep": keep,
-        "max_bad_rows": max_bad_rows,
-        "runtime.memory": memory,
-        "runtime.keep_arrays": keep_arrays,
-        "runtime.precision": precision,
-        "fit.time_limit": time_limit,
-        "checkpoint.every": checkpoint_every,
-        "fit.remat": remat,
-        "runtime.deterministic": deterministic,
-        "watch.profile_steps": profile_steps,
-        "watch.norms": watch_norms,
-    }
+    named: dict[str, Any] = {path: given[name] for name, path in _SETTINGS.items()}
+    named["select"] = [n.strip() for n in (columns or "").split(",") if n.strip()]
     if resume is not None:
         _refuse_beside_resume(named, config, column, overrides)
         from kerastrain.resumption import request_of

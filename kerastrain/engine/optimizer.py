@@ -42,6 +42,9 @@ def _settable(kind: type) -> Any:
         return self._get_current_learning_rate()
 
     def set_rate(self: Any, value: Any) -> None:
+        if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+            self._learning_rate = value
+            return
         now = float(keras.ops.convert_to_numpy(get(self)))
         if now > 0:
             scale = self._learning_rate.scale

@@ -104,39 +104,15 @@ def fit_core(
         replicas = plan.devices.num_replicas
         return Blocks(rows.train, size, fit.steps_per_call, config.seed, replicas)
 
-    parts = min(fit.accumulate, max(1, len(rows.train)))
-    if isinstance(fit.batch_size, int):
-        parts = min(parts, fit.batch_size)
-
-    def prepared(rate: Rate) -> None:
-        average = config.average
-        optimizer = make_optimizer(config.optimizer, rate, engine.trainable_variables)
-        engine.prepare(
-            optimizer,
-            objective.row_loss(),
-            clipping=Clipping.of(config.optimizer),
-            accumulate=parts,
-            remat=fit.remat,
-            factors=RateFactors(config.optimizer, engine),
-            average=(
-                None if average.name == "none" else Average(average, engine, epochs)
-            ),
-        )
-
     if fit.batch_size == "auto":
         # At no rate at all: how long a step takes does not go by it.
-        prepared(Rate(0.0, ops.zeros_like))
-    if RateFactors(config.optimizer, engine).freezes_all(epochs):
-        raise ConfigError(
-            "optimizer: no weight learns in any epoch. Look at optimizer.rates and "
-            f"optimizer.unfreeze; there are {epochs} epochs."
-        )
+        _prepare(engine, Rate(0.0, ops.zeros_like), objective, rows, config)
     blocks = blocks_of(plan.settled.batch_size(fit.batch_size, engine, blocks_of))
     function = SCHEDULES.load(config.schedule.name)
     steps = Steps(blocks.num_steps * epochs, blocks.num_steps)
     peak = config.optimizer.learning_rate
     schedule = function(peak, steps, monitor, **config.schedule.options)
-    prepared(schedule.learning_rate)
+    _prepare(engine, schedule.learning_rate, objective, rows, config)
     if fit.find_rate:
         plan.settled.rate(engine, blocks, schedule.learning_rate)
     engine.keeps_norms = config.watch.norms
@@ -154,6 +130,33 @@ def fit_core(
     )
     recovery.run()
     return engine, best.best_epoch
+
+
+def _prepare(
+    engine: Engine, rate: Rate, objective: Objective, rows: FitRows, config: RunConfig
+) -> None:
+    """Make `engine` ready to be fitted as `config` says.
+
+    Raises:
+        ConfigError: no weight learns.
+    """
+    fit, average, epochs = config.fit, config.average, int(config.fit.epochs)
+    factors = RateFactors(config.optimizer, engine)
+    if factors.freezes_all(epochs):
+        raise ConfigError(
+            "optimizer: no weight learns in any epoch. Look at optimizer.rates and "
+            f"optimizer.unfreeze; there are {epochs} epochs."
+        )
+    most = fit.batch_size if isinstance(fit.batch_size, int) else len(rows.train)
+    engine.prepare(
+        make_optimizer(config.optimizer, rate, engine.trainable_variables),
+        objective.row_loss(),
+        clipping=Clipping.of(config.optimizer),
+        accumulate=min(fit.accumulate, most),
+        remat=fit.remat,
+        factors=factors,
+        average=None if average.name == "none" else Average(average, engine, epochs),
+    )
 
 
 def _callbacks(
