@@ -55,12 +55,16 @@ def test_five_kills_at_random_moments_change_no_number(tmp_path):
         {"split": {"folds": 2}, "average": "ema"},
         {"schedule": "plateau", "checkpoint": {"every": "0.2s"}},
         {"average": "swa", "fit": SETTINGS["fit"] | {"accumulate": 2}},
-        {"imbalance": {"method": "oversample"}, "optimizer": {"name": "sgd"}},
+        {
+            "model": {"name": "linear"},
+            "imbalance": {"method": "oversample"},
+            "optimizer": {"name": "sgd"},
+        },
     ],
     ids=str,
 )
 def test_fifty_kills_at_random_moments_change_no_number(tmp_path, settings):
-    """Ten for each of five kinds of training."""
+    """Ten for each of five kinds of training, of two models."""
     kills, _, resumed, different = killed(tmp_path, 10, **(SETTINGS | settings))
     assert kills == 10 and resumed > 0
     assert different == []
