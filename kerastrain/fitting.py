@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -110,19 +109,14 @@ class Job:
         # Of its own, so that a resumed run need not train the folds before it again.
         keras.utils.set_random_seed((config.seed + _SEED_STEP * (fold or 0)) % 2**32)
         inside = "" if fold is None else f"fold_{fold}" if fold else "refit"
-        files = self._files(config, self.folder.checkpoints / inside / "state")
+        folder, checkpoint = self.folder.checkpoints / inside, config.checkpoint
+        files = CheckpointFiles.of(folder / "state", checkpoint.every, checkpoint.keep)
         with files or nullcontext():
             plan = self._plan(config, inside, fold, files, keeps_last=keeps_last)
             learner = KerasLearner(data, config.model, plan, name=name)
             learner.plan = plan = self._with_weights(plan, learner, inside)
             learner.fit(data.train, data.validation)
         return learner
-
-    def _files(self, config: RunConfig, folder: Path) -> CheckpointFiles | None:
-        checkpoint = config.checkpoint
-        if not checkpoint.every or checkpoint.every == "0s":
-            return None
-        return CheckpointFiles(folder, keep=checkpoint.keep)
 
     def _plan(
         self,

@@ -250,13 +250,13 @@ class _Fit:
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[CheckpointFiles | None]:
-        every = self.options.checkpoint.every
-        if self.folder is None or not every or every == "0s":
+        every, keep, files = self.options.checkpoint.every, self.options.keep, None
+        if self.folder is not None:
+            state = self.folder.checkpoints / "state"
+            files = CheckpointFiles.of(state, every, keep)
+        if self.folder is None or files is None:
             yield None
             return
-        files = CheckpointFiles(
-            self.folder.checkpoints / "state", keep=self.options.keep
-        )
         with locked(self.folder), files:
             yield files
 

@@ -33,7 +33,7 @@ class Average:
         self.config = config
         self.first_epoch = int(config.start * epochs) if config.name == "swa" else 0
         self.num_averaged = 0
-        moving = _moving_statistics(model)
+        moving = moving_statistics(model)
         is_ema = config.name == "ema"
         self.weights = [*model.trainable_variables, *(moving if is_ema else [])]
         self._measured = [] if is_ema else moving
@@ -96,6 +96,7 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
 
 
-def _moving_statistics(model: keras.Model) -> list[Any]:
+def moving_statistics(model: keras.Model) -> list[Any]:
+    """Their moving means and variances."""
     layers = batch_norms(model)
     return [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]

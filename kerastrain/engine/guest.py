@@ -55,6 +55,7 @@ class Guest:
 
     # Keras' models know no way to it: lack of memory ends with a step in single rows.
     remat = True
+    is_in_step = True  # it is not told apart from validation
     average: Average | None = None
 
     def __init__(

@@ -1,7 +1,7 @@
 """Schedules that go by the step alone: warm-up, then a curve."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from keras import ops
 
 from kerastrain.errors import ConfigError
 from kerastrain.schedules import Monitor, Steps
-from kerastrain.schedules.rate import Schedule, check_share, course_of
+from kerastrain.schedules.rate import Course, Schedule, check_share, course_of
 
 __all__ = [
     "constant", "cosine", "cosine_restarts", "coslog4", "exponential", "inverse_sqrt",
@@ -104,11 +104,7 @@ def linear(
     """
     check_share("linear.final", final)
     course = course_of("linear", steps, warmup)
-
-    def shape(after: Any) -> Any:
-        return final + (1 - final) * (1 - course.share(after))
-
-    return course.schedule(peak, shape)
+    return _falling(course, peak, final, lambda share: 1 - share)
 
 
 def polynomial(
@@ -133,11 +129,7 @@ def polynomial(
             f"schedule.polynomial.power: expected more than 0, got {power}."
         )
     course = course_of("polynomial", steps, warmup)
-
-    def shape(after: Any) -> Any:
-        return final + (1 - final) * ops.power(1 - course.share(after), power)
-
-    return course.schedule(peak, shape)
+    return _falling(course, peak, final, lambda share: ops.power(1 - share, power))
 
 
 def cosine(
@@ -158,11 +150,7 @@ def cosine(
     """
     check_share("cosine.final", final)
     course = course_of("cosine", steps, warmup)
-
-    def shape(after: Any) -> Any:
-        return final + (1 - final) * _half_cosine(course.share(after))
-
-    return course.schedule(peak, shape)
+    return _falling(course, peak, final, _half_cosine)
 
 
 def cosine_restarts(
@@ -328,6 +316,18 @@ def coslog4(
     def shape(after: Any) -> Any:
         waves = ops.log2(1 + 15 * course.share(after + 0.5))
         return (1 - ops.cos(2 * math.pi * waves)) / 2
+
+    return course.schedule(peak, shape)
+
+
+def _falling(
+    course: Course, peak: float, final: float, fall: Callable[[Any], Any]
+) -> Schedule:
+    """From the rate to the share `final` of it; `fall` goes from 1 to 0 by the share
+    of the steps."""
+
+    def shape(after: Any) -> Any:
+        return final + (1 - final) * fall(course.share(after))
 
     return course.schedule(peak, shape)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerastrain.blocks import Blocks
 from kerastrain.engine import Average, Batches, Engine, Guest
-from kerastrain.engine.averages import batch_norms
+from kerastrain.engine.averages import batch_norms, moving_statistics
 
 __all__ = ["averaged"]
 
@@ -106,8 +106,9 @@ def measure_statistics(engine: Engine | Guest, blocks: Any) -> None:
     for the weights that the model has now. Seeds of random layers are put back."""
     model = engine.model
     layers = batch_norms(model)
-    moving = [v for layer in layers for v in (layer.moving_mean, layer.moving_variance)]
-    others = [v for v in model.non_trainable_variables if _is_in(v, moving) is False]
+    moving = moving_statistics(model)
+    measured = {id(variable) for variable in moving}
+    others = [v for v in model.non_trainable_variables if id(v) not in measured]
     before = [v.numpy() for v in others]
     momenta = [layer.momentum for layer in layers]
     strategy = model.distribute_strategy
@@ -132,7 +133,3 @@ def measure_statistics(engine: Engine | Guest, blocks: Any) -> None:
             layer.momentum = momentum
         for variable, value in zip(others, before, strict=True):
             variable.assign(value)
-
-
-def _is_in(variable: Any, many: list[Any]) -> bool:
-    return any(variable is one for one in many)

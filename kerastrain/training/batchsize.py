@@ -1,9 +1,8 @@
 """The batch size by measurement: the largest that fits, or the fastest."""
 
-import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import tensorflow as tf
 from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
 from kerastrain.events import note
+from kerastrain.training.state import unchanged
 
 __all__ = ["OUT_OF_MEMORY", "best_batch_size"]
 
@@ -80,7 +80,7 @@ def _rows_per_s(engine: Engine, blocks: Blocks, repeats: int) -> float | None:
     """Of the best of some calls on one block after a first one; None if memory ends."""
     num_rows = int(blocks.step_sizes[: blocks.steps_per_call].sum())
     times = []
-    with _unchanged(engine):
+    with unchanged(engine):
         try:
             block = _OneBlock(engine.distributed(blocks))
             train = engine.make_train_function()
@@ -103,31 +103,6 @@ class _OneBlock:
 
     def __next__(self) -> Any:
         return self._element
-
-
-@contextlib.contextmanager
-def _unchanged(engine: Engine) -> Iterator[None]:
-    """Weights, optimiser, seeds and averages are afterwards what they were."""
-    average = engine.average.variables if engine.average is not None else []
-    variables = [*engine.weights, *_seeds(engine), *engine.optimizer.variables]
-    variables += average
-    before = [variable.numpy() for variable in variables]
-    waited_s = engine.waited_s
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-        engine.mean_loss.reset_state()
-        engine.waited_s = waited_s
-
-
-def _seeds(engine: Engine) -> list[Any]:
-    """Variables of the layers that are no weights: states of their generators."""
-    weights = {id(variable) for variable in engine.weights}
-    metrics = {id(variable) for variable in engine.metrics_variables}
-    rest = {id(v): v for v in engine.variables}
-    return [v for key, v in rest.items() if key not in weights | metrics]
 
 
 def _tell(chosen: int, table: list[_Measured], has_gpu: bool) -> None:

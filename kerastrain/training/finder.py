@@ -17,7 +17,7 @@ from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
 from kerastrain.events import note, warn
 from kerastrain.schedules.rate import Rate
-from kerastrain.training.state import Position, capture, restore
+from kerastrain.training.state import unchanged
 
 __all__ = ["RateCurve", "find_rate", "tenth_of_best"]
 
@@ -68,22 +68,20 @@ def find_rate(
         highest: rate of the last step.
         num_steps: at most; a loss that goes up for good ends the sweep before.
     """
-    before, waited_s = capture(engine, [], Position()), engine.waited_s
     single = replace(blocks, steps_per_call=1, epoch=0)
     sweep = _Sweep(single, num_steps)
-    _use_rate(engine, _growing(engine, lowest, highest, num_steps))
-    try:
-        engine.fit(
-            engine.distributed(single),
-            epochs=math.ceil(num_steps / single.num_steps),
-            callbacks=[sweep],
-            verbose=0,
-            shuffle=False,
-        )
-    finally:
-        _use_rate(engine, rate)
-        restore(before, engine, [])
-        engine.waited_s = waited_s
+    with unchanged(engine):
+        _use_rate(engine, _growing(engine, lowest, highest, num_steps))
+        try:
+            engine.fit(
+                engine.distributed(single),
+                epochs=math.ceil(num_steps / single.num_steps),
+                callbacks=[sweep],
+                verbose=0,
+                shuffle=False,
+            )
+        finally:
+            _use_rate(engine, rate)
     losses = smoothed(sweep.losses)
     curve = RateCurve(sweep.rates, losses, tenth_of_best(sweep.rates, losses))
     _tell(curve)

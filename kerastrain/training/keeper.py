@@ -137,11 +137,8 @@ class Keeper(keras.callbacks.Callback):
         self.position = Position(epoch + 1)
         # Not when the next epoch begins: callbacks that change something there would
         # do so twice after going back.
-        taken = self.take(self.position)
-        if not taken.is_finite:  # the last update of all may have spoilt them
-            raise Diverged(Position(epoch), None, "A weight")
-        self.base = taken
-        self._keep(taken)
+        self.base = self._good(self.position, Position(epoch))
+        self._keep(self.base)
 
     # --- what it does -----------------------------------------------------------------
 
@@ -164,15 +161,20 @@ class Keeper(keras.callbacks.Callback):
         is_asked = self.interrupts.number is not None
         is_ending = self.engine.stop_training and snapshot is None
         if self.files is not None and not is_ending and (is_asked or self._is_due()):
-            snapshot = snapshot or self.take(self.position)
-            if not snapshot.is_finite:
-                raise Diverged(self.position, None, "A weight")
+            snapshot = snapshot or self._good(self.position, self.position)
             has_base = self.position.block > 0 and self.base is not None
             self.files.write(replace(snapshot, base=self.base if has_base else None))
             self._written_s = time.monotonic()
             self._written_steps = self._num_steps()
         if is_asked:
             self._stop()
+
+    def _good(self, position: Position, where: Position) -> Snapshot:
+        """The state, unless the last update has spoilt it, `where` that was."""
+        taken = self.take(position)
+        if not taken.is_finite:
+            raise Diverged(where, None, "A weight")
+        return taken
 
     def _is_due(self) -> bool:
         is_late = time.monotonic() - self._written_s >= self._every_s

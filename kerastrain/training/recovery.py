@@ -35,7 +35,7 @@ class Recovery:
         engine: prepared.
         blocks: rows to train on: `Blocks`, or the `Batches` of a guest.
         callbacks: in their order.
-        rate: has `lower(factor)`, and `scale`, a variable that is part of the state.
+        rate: has `scale`, a variable that is part of the state.
         fit: epochs, retries.
         files: checkpoints of the fit; None writes none.
         every: see `Keeper`.
@@ -91,7 +91,7 @@ class Recovery:
                     self._divide()
                 else:
                     break
-        if self.files is not None and self.every:
+        if self.files is not None:
             end = Position(self.keeper.position.epoch, is_finished=True)
             self.files.write(self.keeper.take(end))
             self.files.wait()
@@ -157,8 +157,9 @@ class Recovery:
             raise self._given_up(found, tries - 1)
         if tries > self.fit.retries:
             mended |= {"is_float32": True, "tries": 0}
-            done = f"{self.precision} is switched off"
+            factor, done = 1.0, f"{self.precision} is switched off"
         else:
+            factor = RATE_FACTOR
             norm = self.engine.clipping.norm
             norm = FIRST_CLIP_NORM if norm is None else norm * RATE_FACTOR
             mended |= {"tries": tries, "clip_norm": norm}
@@ -166,8 +167,7 @@ class Recovery:
                 f"the learning rate is multiplied by {RATE_FACTOR}, the gradient held "
                 f"to a norm of {norm:.3g}"
             )
-        lower = tries <= self.fit.retries
-        epoch = self._again(mended, RATE_FACTOR if lower else 1.0) + 1
+        epoch = self._again(mended, factor) + 1
         warn(
             "diverged",
             f"{_what(found)} was not finite: training goes back to the "
@@ -228,7 +228,7 @@ class Recovery:
     def _divide(self) -> None:
         """Halve what is in memory at once; then offer what else would help."""
         engine, mended = self.engine, dict(self.keeper.mended)
-        if not getattr(engine, "is_in_step", True):
+        if not engine.is_in_step:
             raise DataError(
                 "There was too little memory beside the steps of training, as in "
                 "validation. Allow more, or give fewer validation rows."

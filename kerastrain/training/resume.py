@@ -44,6 +44,11 @@ class CheckpointFiles:
         self._pending: Future[None] | None = None
         self._number = max([_number(path) for path in self._paths()], default=0)
 
+    @classmethod
+    def of(cls, folder: Path, every: int | str, keep: int) -> "CheckpointFiles | None":
+        """None where no checkpoints are asked for."""
+        return None if every in (0, "0s") else cls(folder, keep=keep)
+
     def write(self, snapshot: Snapshot) -> None:
         """Begin to write; waits for the one before, and raises what went wrong."""
         self.wait()
@@ -102,14 +107,6 @@ class CheckpointFiles:
             except OSError as error:
                 raise RunError(f"Cannot read {path}: {error.strerror}.") from error
         return None
-
-    def clear(self) -> None:
-        """Remove them all."""
-        self.wait()
-        for path in self._paths():
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"))

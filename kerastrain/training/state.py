@@ -5,9 +5,10 @@ callbacks: what Keras' own `BackupAndRestore` (3.15) leaves out of these makes a
 run another run.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import tensorflow as tf
 from kerastrain.engine import Engine, Guest
 from kerastrain.errors import RunError
 
-__all__ = ["Position", "Snapshot", "capture", "restore"]
+__all__ = ["Position", "Snapshot", "capture", "restore", "unchanged"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,17 @@ def restore(
         state = _joined(kept["state"], f"callback/{place}", snapshot.arrays)
         for name, value in state.items():
             setattr(callback, name, value)
+
+
+@contextlib.contextmanager
+def unchanged(engine: Engine) -> Iterator[None]:
+    """Whatever is trained inside the block, the engine is afterwards what it was."""
+    before, waited_s = capture(engine, [], Position()), engine.waited_s
+    try:
+        yield
+    finally:
+        restore(before, engine, [])
+        engine.waited_s = waited_s
 
 
 def _variables(engine: Engine | Guest, others: Sequence[Any]) -> list[tuple[int, Any]]:
