@@ -213,7 +213,12 @@ def _learns(operation: Any) -> bool:
     if not isinstance(operation, keras.layers.Layer):
         return False
     is_random = any("seed" in v.path.rsplit("/", 1)[-1] for v in operation.variables)
-    return bool(operation.trainable_variables) or is_random or _changes(operation)
+    if is_random or hasattr(operation, "initialise"):  # see training.initial
+        return True
+    # What a layer makes much wider, as one-hot codes, is cheaper made than kept.
+    if getattr(operation, "widens", False):
+        return True
+    return bool(operation.trainable_variables) or _changes(operation)
 
 
 def _changes(layer: keras.layers.Layer) -> bool:

@@ -79,6 +79,19 @@ def test_statistics_are_those_of_numpy_over_the_train_rows_alone():
     np.testing.assert_allclose(got.missing, [0, 8 / 30, 0])
 
 
+def test_quantiles_of_any_share_are_those_of_numpy():
+    numbers = np.random.default_rng(0).normal(size=(501, 3)).astype("float32")
+    numbers[::3, 1] = NAN
+    numbers[:, 2] = NAN
+    got = NumberStatistics.of(numbers, np.arange(401))
+    assert got.quantiles.shape == (3, 1_001) and got.num_rows == 401
+    shares = np.linspace(0, 1, 11)
+    expected = np.nanquantile(numbers[:401, :2].astype("float64"), shares, axis=0).T
+    np.testing.assert_allclose(got.quantiles_at(shares)[:2], expected, rtol=1e-5)
+    assert (got.quantiles[2] == 0).all()
+    assert (np.diff(got.quantiles) >= 0).all()
+
+
 def test_at_most_the_stated_number_of_rows_is_looked_at(monkeypatch):
     seen = []
     monkeypatch.setattr(features, "_QUANTILE_ROWS", 100)

@@ -1,4 +1,10 @@
-"""The optimiser of a run, and how fast each weight learns."""
+"""The optimiser of a run, and how fast each weight learns.
+
+A layer may say of a weight of its own how fast it learns against others, as an
+attribute of the variable, `rate_factor`, which `optimizer.rates` overrules; and how
+fast it decays, `decay_factor`, which `optimizer.no_decay` overrules. Weight decay goes
+by both.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,32 +12,83 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from kerastrain.config import OptimizerConfig
 from kerastrain.errors import ConfigError, listing
+from kerastrain.nets.fading import flat_cos
 
 __all__ = ["RateFactors", "make_optimizer"]
 
 
 def make_optimizer(
-    config: OptimizerConfig, learning_rate: Any, variables: list
+    config: OptimizerConfig, learning_rate: Any, variables: list, num_steps: int = 0
 ) -> keras.optimizers.Optimizer:
-    """The optimiser of a run; biases, norms and scales are exempt from weight decay."""
+    """The optimiser of a run; biases, norms and scales are exempt from weight decay.
+
+    Args:
+        num_steps: of the whole training, for a weight decay that goes by them; 0 is
+            not known, and the decay is then constant.
+    """
     names = {name.lower(): name for name in dir(keras.optimizers)}
     kind = getattr(keras.optimizers, names[config.name.lower()])
     options = {"weight_decay": config.weight_decay or None} | (config.model_extra or {})
     if hasattr(learning_rate, "scale"):
         kind = _settable(kind)
+    named = {id(v) for p in config.no_decay for v in _fitting("no_decay", p, variables)}
+    decays = [0.0 if id(v) in named else _decay_factor(v) for v in variables]
+    fades = config.decay_schedule == "flat_cos" and num_steps > 0
+    if config.weight_decay and (fades or set(decays) - {0.0, 1.0}):
+        kind = _decaying(kind, variables, decays, num_steps if fades else 0)
     try:
         optimizer = kind(learning_rate=learning_rate, **options)
     except (TypeError, ValueError) as error:
         text = str(error).partition("\n")[0]
         raise ConfigError(f"optimizer {config.name}: {text}") from None
-    named = {id(v) for p in config.no_decay for v in _fitting("no_decay", p, variables)}
-    exempt = [v for v in variables if len(v.shape) < 2 or id(v) in named]
+    exempt = [v for v, decay in zip(variables, decays, strict=True) if not decay]
     if config.weight_decay and exempt:
         optimizer.exclude_from_weight_decay(var_list=exempt)
     return optimizer
+
+
+def _decay_factor(variable: Any) -> float:
+    return getattr(variable, "decay_factor", 1.0 if len(variable.shape) > 1 else 0.0)
+
+
+def _decaying(
+    kind: Any, variables: Sequence[Any], factors: Sequence[float], num_steps: int
+) -> Any:
+    """That optimiser, whose weight decay has a factor for each weight and fades over
+    `num_steps`, if there are any."""
+    groups: dict[float, set[int]] = {}
+    for variable, factor in zip(variables, factors, strict=True):
+        groups.setdefault(factor, set()).add(id(variable))
+
+    class Decaying(kind):
+        _factor = 1.0
+        _whole = 0.0
+
+        @property
+        def weight_decay(self) -> Any:
+            """At this step, for the weights that are at it."""
+            now = self._whole * self._factor
+            if num_steps:
+                done = tf.cast(self.iterations.value, tf.float32) / num_steps
+                now = now * flat_cos(done)
+            return now
+
+        @weight_decay.setter
+        def weight_decay(self, value: float) -> None:
+            self._whole = value
+
+        def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+            for factor, members in groups.items():
+                self._factor = factor
+                super()._apply_weight_decay([v for v in variables if id(v) in members])
+            self._factor = 1.0
+
+    Decaying.__name__ = kind.__name__
+    return Decaying
 
 
 def _settable(kind: type) -> Any:
@@ -69,12 +126,12 @@ class RateFactors:
 
     def __init__(self, config: OptimizerConfig, model: keras.Model):
         variables = model.trainable_variables
-        self._factors = [1.0] * len(variables)
+        self._factors = [getattr(v, "rate_factor", 1.0) for v in variables]
         self._begins = [0] * len(variables)  # epoch, from 0, in which it learns
         places = {id(variable): i for i, variable in enumerate(variables)}
         if config.layer_decay is not None:
             for variable, depth in _depths(model):
-                self._factors[places[id(variable)]] = config.layer_decay**depth
+                self._factors[places[id(variable)]] *= config.layer_decay**depth
         for pattern, factor in reversed(config.rates.items()):
             for variable in _fitting("rates", pattern, variables):
                 self._factors[places[id(variable)]] = factor

@@ -49,6 +49,10 @@ def mlp(
 
 def _normalize(x: Any, kind: str) -> Any:
     if kind == "batch":
+        # Keras' 0.99 lags epochs behind in validation, by which the best is chosen. The
+        # least validation loss of 12 epochs (two seeds) was with 0.9, on telco_churn,
+        # 0.413 and 0.403 against 0.413 and 0.416; on california 0.257 and 0.256 against
+        # 0.268 and 0.267; on letter 0.355 and 0.359 against 0.362 and 0.365.
         # synchronized: otherwise each device keeps statistics of its own
-        return keras.layers.BatchNormalization(synchronized=True)(x)
+        return keras.layers.BatchNormalization(momentum=0.9, synchronized=True)(x)
     return keras.layers.LayerNormalization()(x) if kind == "layer" else x

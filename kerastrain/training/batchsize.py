@@ -13,7 +13,7 @@ from kerastrain.engine import Engine
 from kerastrain.events import note
 from kerastrain.training.state import unchanged
 
-__all__ = ["OUT_OF_MEMORY", "best_batch_size"]
+__all__ = ["OUT_OF_MEMORY", "best_batch_size", "rows_per_second"]
 
 OUT_OF_MEMORY = (tf.errors.ResourceExhaustedError, MemoryError)
 SMALLEST, LARGEST_ON_CPU = 32, 8_192
@@ -59,7 +59,7 @@ def best_batch_size(
             steps = max(1, ROWS_PER_CALL // size)
             blocks = replace(blocks, steps_per_call=min(blocks.steps_per_call, steps))
         repeats = 1 if has_gpu else REPEATS
-        measured = _Measured(size, _rows_per_s(engine, blocks, repeats))
+        measured = _Measured(size, rows_per_second(engine, blocks, repeats))
         table.append(measured)
         if not _is_better(table, has_gpu):
             break
@@ -76,8 +76,11 @@ def _is_better(table: list[_Measured], has_gpu: bool) -> bool:
     return has_gpu or not before or last >= LEAST_GAIN * max(r or 0 for r in before)
 
 
-def _rows_per_s(engine: Engine, blocks: Blocks, repeats: int) -> float | None:
-    """Of the best of some calls on one block after a first one; None if memory ends."""
+def rows_per_second(engine: Engine, blocks: Blocks, repeats: int) -> float | None:
+    """Of the best of some calls on one block after a first one; None if memory ends.
+
+    Steps are taken with real rows; afterwards the engine is what it was.
+    """
     num_rows = int(blocks.step_sizes[: blocks.steps_per_call].sum())
     times = []
     with unchanged(engine):

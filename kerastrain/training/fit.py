@@ -1,7 +1,8 @@
 """One fit of a network, from its rows to the weights that are kept."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,9 @@ from kerastrain.runtime import Devices
 from kerastrain.schedules import SCHEDULES, Monitor, Steps
 from kerastrain.schedules.rate import Rate
 from kerastrain.training.averaged import averaged
+from kerastrain.training.initial import follow_progress, initialise
 from kerastrain.training.keeper import Diverged
+from kerastrain.training.pace import is_surely_within
 from kerastrain.training.precision_check import PrecisionCheck
 from kerastrain.training.recovery import Recovery
 from kerastrain.training.resume import CheckpointFiles
@@ -60,8 +63,8 @@ class TrainingPlan:
         callbacks: further Keras callbacks; they see validation metrics in the logs.
         weights: makes the callback that writes weights, given the best-weights one.
         trackers: makes those, given the steps of an epoch.
-        watch: makes the callback that measures speed, given the steps of an epoch and
-            its rows.
+        watch: makes the callback that measures speed, given the steps of an epoch, its
+            rows and the epochs.
         files: checkpoints to go on from; None writes none.
         seconds: for training; None is no limit.
         keeps_last: the weights of the last epoch, not of the best, are kept.
@@ -75,7 +78,7 @@ class TrainingPlan:
     callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=list)
     weights: Callable[[BestWeights], keras.callbacks.Callback] | None = None
     trackers: Callable[[int], Sequence[keras.callbacks.Callback]] | None = None
-    watch: Callable[[int, int], keras.callbacks.Callback] | None = None
+    watch: Callable[[int, int, int], keras.callbacks.Callback] | None = None
     files: CheckpointFiles | None = None
     seconds: float | None = None
     keeps_last: bool = False
@@ -96,23 +99,17 @@ def fit_core(
     Args:
         explain: given the blocks, makes what tells the cause of a divergence.
     """
+    engine = Engine(core.inputs, core.outputs[0], name="engine")
+    initialise(engine, rows.train)
+    plan, blocks = _measured(engine, rows, objective, plan)
     config = plan.config
     fit, epochs = config.fit, int(config.fit.epochs)
-    engine = Engine(core.inputs, core.outputs[0], name="engine")
-
-    def blocks_of(size: int) -> Blocks:
-        replicas = plan.devices.num_replicas
-        return Blocks(rows.train, size, fit.steps_per_call, config.seed, replicas)
-
-    if fit.batch_size == "auto":
-        # At no rate at all: how long a step takes does not go by it.
-        _prepare(engine, Rate(0.0, ops.zeros_like), objective, rows, config)
-    blocks = blocks_of(plan.settled.batch_size(fit.batch_size, engine, blocks_of))
     function = SCHEDULES.load(config.schedule.name)
     steps = Steps(blocks.num_steps * epochs, blocks.num_steps)
     peak = config.optimizer.learning_rate
     schedule = function(peak, steps, monitor, **config.schedule.options)
-    _prepare(engine, schedule.learning_rate, objective, rows, config)
+    _prepare(engine, schedule.learning_rate, objective, rows, config, steps.total)
+    follow_progress(engine, engine.optimizer, steps.total)
     if fit.find_rate:
         plan.settled.rate(engine, blocks, schedule.learning_rate)
     engine.keeps_norms = config.watch.norms
@@ -132,10 +129,48 @@ def fit_core(
     return engine, best.best_epoch
 
 
+def _measured(
+    engine: Engine, rows: FitRows, objective: Objective, plan: TrainingPlan
+) -> tuple[TrainingPlan, Blocks]:
+    """With a batch size, and the epochs that the time leaves."""
+    begun_s, config, settled = time.monotonic(), plan.config, plan.settled
+    fit, epochs = config.fit, int(config.fit.epochs)
+
+    def blocks_of(size: int) -> Blocks:
+        replicas = plan.devices.num_replicas
+        return Blocks(rows.train, size, fit.steps_per_call, config.seed, replicas)
+
+    limit, num_rows = plan.seconds, len(rows.train)
+    asks_pace = limit is not None and not plan.keeps_last
+    if limit is not None and is_surely_within(engine, num_rows, epochs, limit):
+        asks_pace = False
+    if fit.batch_size == "auto" or asks_pace:
+        # At no rate at all: how long a step takes does not go by it.
+        _prepare(engine, Rate(0.0, ops.zeros_like), objective, rows, config)
+    blocks = blocks_of(settled.batch_size(fit.batch_size, engine, blocks_of))
+    if limit is None:
+        return plan, blocks
+    if asks_pace:
+        num_validation, end_s = len(rows.validation), begun_s + limit
+        epochs = settled.epochs(epochs, engine, blocks, num_validation, end_s)
+    fit = fit.model_copy(update={"epochs": epochs})
+    left_s = max(0.0, limit - (time.monotonic() - begun_s))
+    config = config.model_copy(update={"fit": fit})
+    return replace(plan, config=config, seconds=left_s), blocks
+
+
 def _prepare(
-    engine: Engine, rate: Rate, objective: Objective, rows: FitRows, config: RunConfig
+    engine: Engine,
+    rate: Rate,
+    objective: Objective,
+    rows: FitRows,
+    config: RunConfig,
+    num_steps: int = 0,
 ) -> None:
     """Make `engine` ready to be fitted as `config` says.
+
+    Args:
+        num_steps: of the whole training; 0 is not known yet.
 
     Raises:
         ConfigError: no weight learns.
@@ -148,8 +183,9 @@ def _prepare(
             f"optimizer.unfreeze; there are {epochs} epochs."
         )
     most = fit.batch_size if isinstance(fit.batch_size, int) else len(rows.train)
+    weights = engine.trainable_variables
     engine.prepare(
-        make_optimizer(config.optimizer, rate, engine.trainable_variables),
+        make_optimizer(config.optimizer, rate, weights, num_steps),
         objective.row_loss(),
         clipping=Clipping.of(config.optimizer),
         accumulate=min(fit.accumulate, most),
@@ -181,7 +217,10 @@ def _callbacks(
     precision = cast("Precision", plan.devices.precision)
     check = PrecisionCheck(engine, rows.validation, precision)
     before, behind = averaged(engine, blocks, keeps_last=plan.keeps_last)
-    watch = plan.watch(blocks.num_steps, len(rows.train)) if plan.watch else None
+    watch = None
+    if plan.watch:
+        epochs = int(plan.config.fit.epochs)
+        watch = plan.watch(blocks.num_steps, len(rows.train), epochs)
     weights = plan.weights(best) if plan.weights else None
     limit = TimeLimit(plan.seconds) if plan.seconds is not None else None
     inner = [validate, watch, best, weights]

@@ -14,6 +14,7 @@ from kerastrain.schedules.rate import Rate
 from kerastrain.store import read_json, write_json
 from kerastrain.training.batchsize import best_batch_size
 from kerastrain.training.finder import find_rate
+from kerastrain.training.pace import epochs_within
 
 __all__ = ["Settled"]
 
@@ -45,6 +46,20 @@ class Settled:
             self._keep({"batch_size": size})
         return self.found["batch_size"]
 
+    def epochs(
+        self,
+        wanted: int,
+        engine: Engine,
+        blocks: Blocks,
+        num_validation: int,
+        end_s: float,
+    ) -> int:
+        """Those that are done at `end_s`, measured with `engine`, if not all are."""
+        if "epochs" not in self.found:
+            within = epochs_within(engine, blocks, num_validation, wanted, end_s)
+            self._keep({"epochs": within})
+        return min(wanted, self.found["epochs"])
+
     def rate(self, engine: Engine, blocks: Blocks, rate: Rate) -> None:
         """Set the peak of `rate`; where none is found it stays."""
         if "rate_curve" not in self.found:
@@ -57,6 +72,8 @@ class Settled:
         changes: dict[str, Any] = {}
         if "batch_size" in self.found:
             changes["fit"] = {"batch_size": self.found["batch_size"]}
+        if "epochs" in self.found:
+            changes["fit"] = changes.get("fit", {}) | {"epochs": self.found["epochs"]}
         curve = self.found.get("rate_curve")
         if curve is not None:
             changes["fit"] = changes.get("fit", {}) | {"find_rate": False}

@@ -1,0 +1,1 @@
+"""Layers of the networks, each usable alone; see also `kerastrain.layers`."""
