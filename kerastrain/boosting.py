@@ -1,0 +1,256 @@
+"""What all estimators of trees share: classes, when to stop, layers."""
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kerastrain.errors import ConfigError
+from kerastrain.estimator import Estimator, Examples, Fitted, Setting
+from kerastrain.events import note
+from kerastrain.features import Features
+from kerastrain.forest.join import one_leaf
+from kerastrain.forest.layer import Forest
+from kerastrain.forest.trees import Trees
+from kerastrain.kernels import LEAST_LOGIT
+
+__all__ = ["Boosting", "Stop", "directions", "given", "rounds_that_fit"]
+
+# Numbers in the leaves of a forest, at 4 bytes. It binds from about 50 classes on.
+_MOST_VALUES = 200_000_000
+
+
+class Stop:
+    """Tells a library after each round whether to stop; remembers the best one.
+
+    Args:
+        rounds: at most.
+        patience: rounds without a lower validation loss.
+        seconds: from now on; a round that would go beyond is not begun.
+
+    Attributes:
+        num_rounds: that are kept: up to the lowest loss, or all where there is none.
+        is_cut_short: the time ran out.
+    """
+
+    def __init__(self, rounds: int, patience: int, seconds: float | None):
+        self.rounds, self.patience = rounds, patience
+        self.num_rounds = 0
+        self.is_cut_short = False
+        self._start = time.monotonic()
+        self._seconds = math.inf if seconds is None else seconds
+        self._least = math.inf
+
+    def after(self, done: int, loss: float | None) -> bool:
+        """Whether to stop after `done` rounds; None is without a validation loss."""
+        if loss is None or loss < self._least or done == 1:
+            self.num_rounds = done
+            self._least = math.inf if loss is None or math.isnan(loss) else loss
+        if done >= self.rounds:
+            return True
+        next_end = (time.monotonic() - self._start) * (done + 1) / done
+        self.is_cut_short = next_end > self._seconds
+        return self.is_cut_short or done - self.num_rounds >= self.patience
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The classes that the library sees, and the way back to all outputs.
+
+    Args:
+        present: those that train rows have, in order; empty in a regression.
+        spread: 0 and 1, `(outputs of the library, outputs)`.
+        base: `LEAST_LOGIT` for absent classes, float32 `(outputs,)`.
+        prior: raw scores without any column, `(outputs of the library,)`.
+    """
+
+    present: np.ndarray
+    spread: np.ndarray
+    base: np.ndarray
+    prior: np.ndarray
+
+    @classmethod
+    def of(cls, train: Examples, setting: Setting) -> "_Classes":
+        if setting.task == "regression":
+            mean = np.average(train.targets, weights=train.weight)
+            one = np.ones((1, 1), "float32")
+            return cls(np.zeros(0, "int32"), one, np.zeros(1, "float32"), one[0] * mean)
+        present, places = np.unique(train.targets, return_inverse=True)
+        prior = np.log(np.bincount(places, train.weight) / _total(train))
+        if len(present) <= 2:
+            prior = prior[-1:] - prior[:1]
+        spread = np.zeros((len(prior), max(2, setting.num_classes)), "float32")
+        spread[np.arange(len(prior)), present[-len(prior) :]] = len(present) > 1
+        base = np.full(spread.shape[1], LEAST_LOGIT, "float32")
+        base[present] = 0
+        if setting.num_outputs == 1:
+            spread, base = spread[:, 1:], base[1:] - base[:1]
+        return cls(present, spread, base, prior)
+
+    def narrowed(self, examples: Examples) -> Examples:
+        """Targets as the library counts them; rows of unknown classes are left out."""
+        return examples.among(self.present) if len(self.present) else examples
+
+    def setting(self, setting: Setting) -> Setting:
+        """As the library is to see it."""
+        if setting.task == "regression":
+            return setting
+        two = len(self.present) == 2
+        return replace(
+            setting,
+            task="binary" if two else "multiclass",
+            num_classes=len(self.present),
+        )
+
+    def scores(self, raw: np.ndarray) -> np.ndarray:
+        """All outputs, float32 `(rows, outputs)`, from those of the library."""
+        raw = raw.reshape(-1, len(self.spread)).astype("float32")
+        return raw @ self.spread + self.base
+
+    def trees(self, trees: Trees) -> Trees:
+        base = (trees.base @ self.spread + self.base).astype("float32")
+        return replace(trees, value=trees.value @ self.spread, base=base)
+
+
+class Boosting(Estimator):
+    """Boosted trees of a library over numbers and codes.
+
+    The library knows only classes that it has seen; here they are put at their places.
+
+    Attributes:
+        rounds: at most.
+        patience: rounds without a better validation loss before it stops.
+        library_error: what the library raises where it refuses a parameter.
+        model_: of the library; None where there is nothing to learn.
+    """
+
+    rounds: int
+    patience: int
+    library_error: type[Exception]
+    model_: Any = None
+
+    @abstractmethod
+    def boost(
+        self, train: Examples, validation: Examples, setting: Setting, stop: Stop
+    ) -> Any:
+        """The library's model of the best round; None where nothing can be split.
+
+        Classes are numbered from 0 without gaps, and each has a train row.
+        """
+
+    @abstractmethod
+    def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """What `model_` gives: logits, or values."""
+
+    @abstractmethod
+    def read(self) -> Trees:
+        """`model_` as trees over the columns of `columns`."""
+
+    def columns(self, features: Features) -> list[Any]:
+        """Matrices that the trees split on, side by side."""
+        codes = features.codes
+        whole = [
+            features.numbers,
+            None if codes is None else ops.cast(codes, "float32"),
+        ]
+        return [matrix for matrix in whole if matrix is not None]
+
+    def learn(self, train: Examples, validation: Examples, setting: Setting) -> Fitted:
+        stop = Stop(self.rounds, self.patience, setting.seconds)
+        if setting.loss == "focal":
+            note(
+                "loss_replaced",
+                f"{type(self).__name__} has no focal loss; cross-entropy replaces it.",
+                loss="cross_entropy",
+            )
+        train, validation = train.counting(), validation.counting()
+        self.setting_, self.model_ = setting, None
+        self.classes_ = _Classes.of(train, setting)
+        if len(self.classes_.present) != 1:
+            narrowed = self.classes_.narrowed
+            inner = self.classes_.setting(setting)
+            try:
+                self.model_ = self.boost(
+                    narrowed(train), narrowed(validation), inner, stop
+                )
+            except self.library_error as error:
+                text = str(error).strip().partition("\n")[0]
+                raise ConfigError(
+                    f"{type(self).__name__} cannot fit: {text}"
+                ) from error
+        if self.model_ is None:
+            self.trees_ = one_leaf(self.classes_.scores(self.classes_.prior)[0])
+            return Fitted()
+        self.trees_ = self.classes_.trees(self.read())
+        return Fitted(stop.num_rounds, stop.is_cut_short)
+
+    def scores(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        if self.model_ is None:
+            return np.tile(self.trees_.base, (len(numbers), 1))
+        return self.classes_.scores(self.raw(numbers, codes))
+
+    def layers(self, features: Features) -> Any:
+        return self.forest(features)
+
+    def forest(self, features: Features) -> Any:
+        """What `trees_` give, as a layer."""
+        whole = self.columns(features)
+        matrix = whole[0] if len(whole) == 1 else ops.concatenate(whole, axis=-1)
+        return Forest(self.trees_)(matrix)
+
+
+def given(value: Any, setting: Setting, classes: Any, regression: Any) -> Any:
+    """An option, or where it is None the tuned default of the task."""
+    if value is not None:
+        return value
+    return regression if setting.task == "regression" else classes
+
+
+def rounds_that_fit(rounds: int, nodes: int, setting: Setting) -> int:
+    """Fewer rounds where trees of each of very many classes would not fit in memory.
+
+    Args:
+        nodes: of a tree, at most.
+    """
+    outputs = setting.num_outputs
+    most = max(1, _MOST_VALUES // (nodes * outputs * outputs))
+    if most < rounds:
+        note(
+            "rounds_limited",
+            f"{outputs} classes have a tree each in every round, so there are at most "
+            f"{most} rounds instead of {rounds}; smaller trees allow more.",
+            rounds=most,
+        )
+    return min(rounds, most)
+
+
+def directions(monotone: Mapping[int, int] | None, setting: Setting) -> list[int]:
+    """-1, 0 or 1 for each column of numbers, then 0 for each of codes.
+
+    Raises:
+        ConfigError: no such column, no such direction, or more than two classes.
+    """
+    wanted = {int(column): way for column, way in (monotone or {}).items()}
+    num_numbers = len(setting.statistics.median)
+    if any(wanted.values()) and setting.num_outputs > 1:
+        raise ConfigError(
+            "monotone: the scores of more than two classes cannot all rise with a "
+            "column; leave it out, or make it a question of two classes."
+        )
+    for column, way in wanted.items():
+        if way not in (-1, 0, 1) or not 0 <= column < num_numbers:
+            raise ConfigError(
+                f"monotone: column {column} has {way}; it takes 1 (rising), -1 "
+                f"(falling) or 0 for columns of numbers, 0 to {num_numbers - 1}."
+            )
+    whole = range(num_numbers + len(setting.vocabulary_sizes))
+    return [wanted.get(column, 0) for column in whole]
+
+
+def _total(examples: Examples) -> float:
+    return float(len(examples) if examples.weight is None else examples.weight.sum())

@@ -1,0 +1,217 @@
+"""Boosted trees of CatBoost."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import catboost
+import numpy as np
+import pandas as pd
+
+from kerastrain.boosting import Boosting, Stop, directions, given
+from kerastrain.encodings import (
+    TargetEncoding,
+    fit_target_encoding,
+    looked_up,
+    target_columns,
+)
+from kerastrain.estimator import Examples, Setting
+from kerastrain.features import Features
+from kerastrain.forest.read_catboost import read_catboost
+from kerastrain.forest.trees import Trees
+
+__all__ = ["CatBoost"]
+
+_LOSSES = {
+    "binary": "Logloss",
+    "multiclass": "MultiClass",
+    "mse": "RMSE",
+    "mae": "MAE",
+    "huber": "Huber:delta=1.0",
+}
+# What CatBoost says where there is nothing to learn.
+_UNLEARNABLE = ("constant or ignored", "targets are equal", "only one unique value")
+
+
+class CatBoost(Boosting):
+    """Symmetric trees of CatBoost, with native gaps and few categories one-hot.
+
+    None is the tuned default of the task. Columns of more categories become means of
+    the target, out of fold for the train rows: statistics that CatBoost itself would
+    keep for them fit into no graph.
+
+    Reference: Holzmüller et al. 2024 (RealMLP), appendix, CB-TD. DIFFERS: many
+    categories, as said.
+
+    Args:
+        rounds: trees at most.
+        patience: rounds without a better validation loss before it stops; the best
+            round is kept.
+        learning_rate: factor of what a tree adds; None is 0.08, in a regression 0.09.
+        depth: of a tree; None is 7, in a regression 9.
+        subsample: share of the rows that a tree sees.
+        max_one_hot: codes of a column that is split as one-hot; None is 15, in a
+            regression 20.
+        parameters: further ones of the library by its own names; they win over those
+            that are tuned.
+        monotone: number of a column of numbers to 1, which makes the prediction rise
+            with it, or -1, which makes it fall.
+    """
+
+    library_error = catboost.CatBoostError
+
+    def __init__(
+        self,
+        *,
+        rounds: int = 1000,
+        patience: int = 300,
+        learning_rate: float | None = None,
+        depth: int | None = None,
+        subsample: float = 0.9,
+        max_one_hot: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        monotone: Mapping[int, int] | None = None,
+    ):
+        self.rounds = rounds
+        self.patience = patience
+        self.learning_rate = learning_rate
+        self.depth = depth
+        self.subsample = subsample
+        self.max_one_hot = max_one_hot
+        self.parameters = parameters
+        self.monotone = monotone
+
+    def boost(
+        self, train: Examples, validation: Examples, setting: Setting, stop: Stop
+    ) -> Any:
+        encoded = self._encode(train, setting)
+        rows = self._pool(train.numbers, train.codes, encoded, train)
+        beside = None
+        if len(validation):
+            beside = self._pool(validation.numbers, validation.codes, None, validation)
+        model = catboost.CatBoost(self._options(setting))
+        try:
+            model.fit(rows, eval_set=beside, callbacks=[_AfterRound(stop)])
+        except catboost.CatBoostError as error:
+            if any(text in str(error) for text in _UNLEARNABLE):
+                return None
+            raise
+        if stop.num_rounds < model.tree_count_:
+            model.shrink(stop.num_rounds)
+        return model
+
+    def _options(self, setting: Setting) -> dict[str, Any]:
+        kind = setting.loss if setting.task == "regression" else setting.task
+        # The exact values of leaves under the absolute error need one step alone.
+        steps = 1 if kind == "mae" else given(None, setting, 1, 20)
+        tuned = {
+            "learning_rate": given(self.learning_rate, setting, 0.08, 0.09),
+            "depth": given(self.depth, setting, 7, 9),
+            "bootstrap_type": "Bernoulli",
+            "subsample": self.subsample,
+            "l2_leaf_reg": 1e-5,
+            "random_strength": given(None, setting, 0.8, 0.0),
+            "leaf_estimation_iterations": steps,
+            "border_count": 254,
+            "boosting_type": "Plain",
+            "logging_level": "Silent",
+        }
+        fixed: dict[str, Any] = {
+            "loss_function": _LOSSES[kind],
+            "iterations": self.rounds,
+            "one_hot_max_size": max(2, self._max_one_hot(setting)),
+            "use_best_model": False,  # `Stop` says which round is the best
+            "random_seed": setting.seed,
+            "thread_count": setting.num_threads,
+            "allow_writing_files": False,
+        }
+        ways = directions(self.monotone, setting)
+        if any(ways):
+            named = {f"n{number}": way for number, way in enumerate(ways) if way}
+            fixed["monotone_constraints"] = named
+        return tuned | dict(self.parameters or {}) | fixed
+
+    def _max_one_hot(self, setting: Setting) -> int:
+        return given(self.max_one_hot, setting, 15, 20)
+
+    # --- columns ------------------------------------------------------------------
+
+    def _encode(self, train: Examples, setting: Setting) -> np.ndarray | None:
+        """Means of the target for the train rows, where a column has many codes."""
+        sizes = np.array(setting.vocabulary_sizes, "int64")
+        self.few_ = np.flatnonzero(sizes <= self._max_one_hot(setting))
+        self.many_ = np.flatnonzero(sizes > self._max_one_hot(setting))
+        self.few_sizes_ = sizes[self.few_].tolist()
+        self.many_sizes_ = sizes[self.many_].tolist()
+        if not len(self.many_):
+            return None
+        self.table_, encoded = fit_target_encoding(
+            train.codes[:, self.many_],
+            target_columns(train.targets, setting.num_classes),
+            train.weight,
+            self.many_sizes_,
+            seed=setting.seed,
+        )
+        return encoded
+
+    def _pool(
+        self,
+        numbers: np.ndarray,
+        codes: np.ndarray,
+        encoded: np.ndarray | None = None,
+        rows: Examples | None = None,
+    ) -> catboost.Pool:
+        """Columns of numbers, of few codes, and of means, as the trees count them."""
+        if encoded is None and len(self.many_):
+            encoded = looked_up(self.table_, codes[:, self.many_], self.many_sizes_)
+        columns: dict[str, Any] = {f"n{i}": one for i, one in enumerate(numbers.T)}
+        for i, size in zip(self.few_, self.few_sizes_, strict=True):
+            columns[f"c{i}"] = pd.Categorical.from_codes(
+                codes[:, i], categories=pd.RangeIndex(size)
+            )
+        if encoded is not None:
+            columns |= {f"m{i}": one for i, one in enumerate(encoded.T)}
+        return catboost.Pool(
+            pd.DataFrame(columns),
+            label=None if rows is None else rows.targets,
+            weight=None if rows is None else rows.weight,
+            cat_features=[f"c{i}" for i in self.few_],
+        )
+
+    def columns(self, features: Features) -> list[Any]:
+        columns = super().columns(features)
+        if self.model_ is None or not len(self.many_):
+            return columns
+        layer = TargetEncoding.of(self.many_.tolist(), self.many_sizes_, self.table_)
+        return [*columns, layer(features.codes)]
+
+    # --- predictions --------------------------------------------------------------
+
+    def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        return self.model_.predict(
+            self._pool(numbers, codes),
+            prediction_type="RawFormulaVal",
+            thread_count=self.setting_.num_threads,
+        )
+
+    def read(self) -> Trees:
+        trees = read_catboost(self.model_, self.few_sizes_)
+        num_numbers = len(self.setting_.statistics.median)
+        # All codes stand between numbers and means, where `columns` has them.
+        num_means = self.table_.shape[1] * len(self.many_) if len(self.many_) else 0
+        num_codes = len(self.setting_.vocabulary_sizes)
+        means = num_numbers + num_codes + np.arange(num_means)
+        place = np.concatenate([np.arange(num_numbers), num_numbers + self.few_, means])
+        return replace(trees, feature=place[trees.feature].astype("int32"))
+
+
+class _AfterRound:
+    """What CatBoost asks after each round: whether to go on."""
+
+    def __init__(self, stop: Stop):
+        self._stop = stop
+
+    def after_iteration(self, info: Any) -> bool:
+        found = info.metrics.get("validation", {})
+        losses = [history[-1] for history in found.values()]
+        return not self._stop.after(info.iteration, losses[0] if losses else None)
