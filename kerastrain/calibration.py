@@ -3,21 +3,38 @@
 A class that counts `f` times in training is learnt as `f` times as frequent: its logit
 is too high by `log f`. The focal loss bends probabilities in a way that can be undone
 as well. Both are exact where the model is; what the model itself gets wrong, a scale
-and a shift that are fitted on validation rows put right.
+and a shift that are fitted on validation rows put right. All of that is `Correction`,
+of logits. What is left, of one model or of several together, is for `Calibration`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
+import keras
 import numpy as np
 
+from kerastrain.events import note
 from kerastrain.layers import honest_logits
+from kerastrain.layers_decision import (
+    LEAST,
+    CurveProbabilities,
+    ScaleProbabilities,
+)
+from kerastrain.piecewise import Piecewise
 
-__all__ = ["Correction"]
+__all__ = ["Calibration", "Correction", "Method"]
+
+Method = Literal["none", "temperature", "isotonic"]
 
 NUM_FOLDS = 5
 NUM_STEPS = 30
 _PLAIN = (1.0, 0.0)
+# A curve for each class needs rows of each; of more classes few have them.
+MAX_CURVES = 10
+LEAST_OF_CLASS = 50
+MAX_ROWS = 200_000  # beyond which the fit is the same to four digits
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,181 @@ class _Rows:
 
     def _true(self, values: np.ndarray) -> np.ndarray:
         return values[np.arange(len(values)), self.classes]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to the probabilities of a finished model; nothing by default.
+
+    Args:
+        scale, shift: of `temperature`; one factor for all, a value for each class.
+        curves: of `isotonic`; one for the second of two classes, else one for each.
+        log_loss_before: mean over the rows that it was chosen on.
+        log_loss_after: the same, cross-validated.
+    """
+
+    method: Method = "none"
+    scale: float = 1.0
+    shift: tuple[float, ...] = ()
+    curves: tuple[Piecewise, ...] = ()
+    log_loss_before: float | None = None
+    log_loss_after: float | None = None
+
+    @classmethod
+    def chosen(
+        cls,
+        probabilities: np.ndarray,
+        classes: np.ndarray,
+        weight: np.ndarray | None = None,
+        *,
+        methods: Sequence[Method] = ("none", "temperature", "isotonic"),
+        has_shift: bool = False,
+    ) -> "Calibration":
+        """The method of the least log loss in a cross-validation over these rows.
+
+        A method is taken in place of one before it only where the gain is more than its
+        own standard error. What is chosen is fitted on all rows and told in an event.
+
+        Args:
+            probabilities: of rows not trained on, `(rows, classes)`.
+            classes: true class of each row.
+            weight: of each row; rows of weight 0 count as no rows.
+            methods: to choose among, the plainest first; a single one is taken.
+            has_shift: whether `temperature` may shift the logit of two classes too.
+        """
+        rows = _Held.of(probabilities, classes, weight)
+        before = rows.losses(rows.p)
+        found, least = cls(), None
+        for method in filter(rows.can_fit, methods):
+            fit = partial(cls._fit, method=method, has_shift=has_shift)
+            losses = rows.held_losses(fit)
+            if least is None or rows.is_less(losses, least):
+                found, least = fit(rows), losses
+        after = before if least is None else least
+        means = [float(rows.weight @ one / len(one)) for one in (before, after)]
+        return replace(found, log_loss_before=means[0], log_loss_after=means[1]).told()
+
+    @classmethod
+    def _fit(cls, rows: "_Held", *, method: str, has_shift: bool) -> "Calibration":
+        if method == "temperature":
+            return cls("temperature", *rows.scale_and_shift(has_shift))
+        if method == "isotonic":
+            return cls("isotonic", curves=rows.curves())
+        return cls()
+
+    def told(self) -> "Calibration":
+        """Itself, told in an event."""
+        done = f"calibrated by {self.method}" if self.method != "none" else "kept"
+        note(
+            "calibration_chosen",
+            f"Probabilities are {done}: the log loss on rows not trained on is "
+            f"{self.log_loss_after:.4f}, and {self.log_loss_before:.4f} as they were.",
+            **self.described(),
+        )
+        return self
+
+    def described(self) -> dict[str, Any]:
+        """What `metrics.json` holds."""
+        return {
+            "method": self.method,
+            "log_loss_before": self.log_loss_before,
+            "log_loss_after": self.log_loss_after,
+        }
+
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, float32 `(rows, classes)`."""
+        p = np.asarray(probabilities, "float32")
+        if self.method == "temperature":
+            logs = np.log(np.maximum(p, np.float32(LEAST))) * np.float32(self.scale)
+            return np.exp(_log_softmax(logs + np.asarray(self.shift, "float32")))
+        if self.method == "isotonic" and len(self.curves) == 1:
+            positive = self.curves[0](p[:, 1])
+            return np.stack([1 - positive, positive], axis=1)
+        if self.method == "isotonic":
+            shares = [curve(p[:, k]) for k, curve in enumerate(self.curves)]
+            together = np.stack(shares, axis=1)
+            return together / together.sum(axis=1, keepdims=True)
+        return p
+
+    def layer(self) -> keras.layers.Layer | None:
+        """The same as a layer; None where nothing is done."""
+        if self.method == "temperature":
+            return ScaleProbabilities(self.scale, self.shift)
+        if self.method == "isotonic":
+            return CurveProbabilities(
+                [curve.x for curve in self.curves], [curve.y for curve in self.curves]
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Probabilities of rows not trained on, with their truth; weights of mean 1."""
+
+    p: np.ndarray
+    classes: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(
+        cls, p: np.ndarray, classes: np.ndarray, weight: np.ndarray | None
+    ) -> "_Held":
+        weight = np.ones(len(classes)) if weight is None else weight.astype("float64")
+        counted = np.flatnonzero(weight > 0) if weight.any() else np.arange(len(p))
+        counted = counted[:: max(1, -(-len(counted) // MAX_ROWS))]
+        weight = weight[counted] if weight.any() else np.ones(len(counted))
+        p = np.asarray(p, "float32")[counted]
+        return cls(p, np.asarray(classes)[counted], weight / weight.mean())
+
+    def can_fit(self, method: str) -> bool:
+        """Whether there are rows enough."""
+        counts = np.bincount(self.classes, minlength=self.p.shape[1])
+        if method == "isotonic":
+            return len(counts) <= MAX_CURVES and min(counts) >= LEAST_OF_CLASS
+        return method == "none" or len(self.classes) >= 2 * NUM_FOLDS
+
+    def losses(self, p: np.ndarray) -> np.ndarray:
+        """Log loss of each row."""
+        true = p[np.arange(len(p)), self.classes].astype("float64")
+        return -np.log(np.clip(true, 1e-15, 1))
+
+    def held_losses(self, fit: Callable[["_Held"], Calibration]) -> np.ndarray:
+        """Log loss of each row, by a calibration that was fitted on other rows."""
+        losses = np.empty(len(self.p))
+        order = np.argsort(self.classes, kind="stable")
+        for number in range(NUM_FOLDS):
+            held = np.zeros(len(order), bool)
+            held[order[number::NUM_FOLDS]] = True
+            if held.any():
+                part = self.take(held)
+                losses[held] = part.losses(fit(self.take(~held))(part.p))
+        return losses
+
+    def take(self, chosen: np.ndarray) -> "_Held":
+        return _Held(self.p[chosen], self.classes[chosen], self.weight[chosen])
+
+    def is_less(self, losses: np.ndarray, others: np.ndarray) -> bool:
+        """Whether they are so by more than the standard error of the difference."""
+        gains = self.weight * (others - losses)
+        return gains.mean() > gains.std() / np.sqrt(len(gains)) + 1e-12
+
+    def scale_and_shift(self, has_shift: bool) -> tuple[float, tuple[float, ...]]:
+        logs = np.log(np.maximum(self.p.astype("float64"), LEAST))
+        if logs.shape[1] > 2:
+            scale, _ = _Rows(logs, self.classes, self.weight).solve("scale")
+            return scale, (0.0,) * logs.shape[1]
+        logit = logs[:, 1:] - logs[:, :1]
+        rows = _Rows(logit, self.classes, self.weight)
+        scale, shift = rows.solve("both" if has_shift else "scale")
+        return scale, (0.0, shift)
+
+    def curves(self) -> tuple[Piecewise, ...]:
+        num_classes = self.p.shape[1]
+        every = [1] if num_classes == 2 else range(num_classes)
+        return tuple(
+            Piecewise.rising(self.p[:, k], self.classes == k, self.weight)
+            for k in every
+        )
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

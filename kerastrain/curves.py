@@ -21,6 +21,7 @@ def curves(
     prediction: np.ndarray,
     labels: Sequence[str],
     *,
+    predicted: np.ndarray | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Curves and tables of a test set.
@@ -29,16 +30,18 @@ def curves(
     `confusion` and `per_class` of the largest 30 classes; regression: `pairs` (at most
     2,000 rows) and `residuals`. A part that is undefined is absent.
 
-    Shapes: as those of `kerastrain.evaluation.score`.
+    Arguments and shapes are those of `kerastrain.evaluation.score`.
     """
     y, prediction = np.asarray(y), np.asarray(prediction)
     if not len(y):
         return {}
     if task == "regression":
         return _regression(y, prediction, seed)
-    confusion = _confusion(y, prediction, labels)
+    if predicted is None:
+        predicted = prediction.argmax(axis=1)
+    confusion = _confusion(y, predicted, labels)
     if task == "multiclass":
-        return {"confusion": confusion, "per_class": _per_class(y, prediction, labels)}
+        return {"confusion": confusion, "per_class": _per_class(y, predicted, labels)}
     return {"confusion": confusion} | _binary(y, prediction[:, 1].astype(np.float64))
 
 
@@ -104,11 +107,11 @@ def _largest(y: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _confusion(
-    y: np.ndarray, prediction: np.ndarray, labels: Sequence[str]
+    y: np.ndarray, predicted: np.ndarray, labels: Sequence[str]
 ) -> dict[str, Any]:
     """Counts of rows, true class down and predicted class across."""
     every = np.arange(len(labels))
-    counts = metrics.confusion_matrix(y, prediction.argmax(axis=1), labels=every)
+    counts = metrics.confusion_matrix(y, predicted, labels=every)
     shown = _largest(y, len(labels))
     return {
         "labels": [labels[index] for index in shown],
@@ -118,11 +121,11 @@ def _confusion(
 
 
 def _per_class(
-    y: np.ndarray, prediction: np.ndarray, labels: Sequence[str]
+    y: np.ndarray, predicted: np.ndarray, labels: Sequence[str]
 ) -> dict[str, list]:
     shown = _largest(y, len(labels))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        y, prediction.argmax(axis=1), labels=shown, zero_division=0
+        y, predicted, labels=shown, zero_division=0
     )
     return {
         "labels": [labels[index] for index in shown],

@@ -7,15 +7,15 @@ m rows are drawn and the spread is scaled by sqrt(m / n), so the cost stays boun
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sklearn
-from sklearn import metrics
 
 from kerastrain.errors import DivergenceError
+from kerastrain.metrics import METRICS, Metric
 
 __all__ = [
     "METRICS",
@@ -35,126 +35,8 @@ SMALLEST_DRAWS = 20  # fewer defined draws than this say nothing about a spread
 
 Array = np.ndarray
 Weight = np.ndarray | None
-Function = Callable[[Array, Array, Weight], float]
 Scores = dict[str, float | None]
 Estimate = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A function of `(y, prediction, weight)`; NaN where it is not defined."""
-
-    function: Function
-    greater_is_better: bool
-    title: str
-
-    @property
-    def best(self) -> float:
-        """The value of a perfect prediction."""
-        return 1.0 if self.greater_is_better else 0.0
-
-
-def _has_one_class(y: Array) -> bool:
-    return bool((y == y[0]).all())
-
-
-def _two_classes(function: Callable[..., float]) -> Function:
-    """A metric of the positive probability that needs both classes in `y`."""
-
-    def of_positive(y: Array, prediction: Array, weight: Weight) -> float:
-        if _has_one_class(y):
-            return math.nan
-        return function(y, prediction[:, 1], sample_weight=weight)
-
-    return of_positive
-
-
-def _of_class(function: Callable[..., float], **options: Any) -> Function:
-    """A metric of the most probable class."""
-
-    def of_class(y: Array, prediction: Array, weight: Weight) -> float:
-        return function(y, prediction.argmax(axis=1), sample_weight=weight, **options)
-
-    return of_class
-
-
-def _log_loss(y: Array, prediction: Array, weight: Weight) -> float:
-    labels = np.arange(prediction.shape[1])
-    return metrics.log_loss(y, prediction, sample_weight=weight, labels=labels)
-
-
-def _brier(y: Array, prediction: Array, weight: Weight) -> float:
-    positive = prediction[:, 1]
-    return metrics.brier_score_loss(y, positive, sample_weight=weight, labels=[0, 1])
-
-
-def _mcc(y: Array, prediction: Array, weight: Weight) -> float:
-    if _has_one_class(y):
-        return math.nan
-    predicted = prediction.argmax(axis=1)
-    return metrics.matthews_corrcoef(y, predicted, sample_weight=weight)
-
-
-def _roc_auc_ovr(y: Array, prediction: Array, weight: Weight) -> float:
-    """Mean over the classes that `y` holds, each against the rest."""
-    if _has_one_class(y):
-        return math.nan
-    weight = np.ones(len(y)) if weight is None else np.asarray(weight, "float64")
-    areas = [_area(y == k, prediction[:, k], weight) for k in np.unique(y)]
-    return float(np.mean(areas))
-
-
-def _area(is_class: Array, scores: Array, weight: Array) -> float:
-    """What `roc_auc_score` gives, without its checks: 300 classes take 4 ms, not 90."""
-    order = np.argsort(scores, kind="stable")
-    scores, weight, is_class = scores[order], weight[order], is_class[order]
-    below = np.concatenate([[0.0], np.cumsum(np.where(is_class, 0.0, weight))])
-    own, own_weight = scores[is_class], weight[is_class]
-    lower = below[np.searchsorted(scores, own, side="left")]
-    upper = below[np.searchsorted(scores, own, side="right")]
-    total = own_weight.sum() * below[-1]
-    # A tie counts half.
-    return float((lower + upper) @ own_weight / (2 * total)) if total else math.nan
-
-
-def _of_values(function: Callable[..., float], *, least_rows: int = 1) -> Function:
-    def of_values(y: Array, prediction: Array, weight: Weight) -> float:
-        if len(y) < least_rows or (least_rows > 1 and _has_one_class(y)):
-            return math.nan
-        return function(y, prediction, sample_weight=weight)
-
-    return of_values
-
-
-# A class that is neither present nor predicted is left out of the mean.
-_f1 = _of_class(metrics.f1_score, zero_division=np.nan)
-_macro_f1 = _of_class(metrics.f1_score, average="macro", zero_division=np.nan)
-
-METRICS: dict[str, dict[str, Metric]] = {
-    "binary": {
-        "roc_auc": Metric(_two_classes(metrics.roc_auc_score), True, "ROC AUC"),
-        "pr_auc": Metric(_two_classes(metrics.average_precision_score), True, "PR AUC"),
-        "log_loss": Metric(_log_loss, False, "Log loss"),
-        "accuracy": Metric(_of_class(metrics.accuracy_score), True, "Accuracy"),
-        "f1": Metric(_f1, True, "F1"),
-        "mcc": Metric(_mcc, True, "MCC"),
-        "brier": Metric(_brier, False, "Brier score"),
-    },
-    "multiclass": {
-        "log_loss": Metric(_log_loss, False, "Log loss"),
-        "accuracy": Metric(_of_class(metrics.accuracy_score), True, "Accuracy"),
-        "macro_f1": Metric(_macro_f1, True, "Macro F1"),
-        "roc_auc_ovr": Metric(_roc_auc_ovr, True, "ROC AUC (one against the rest)"),
-    },
-    "regression": {
-        "rmse": Metric(_of_values(metrics.root_mean_squared_error), False, "RMSE"),
-        "mae": Metric(_of_values(metrics.mean_absolute_error), False, "MAE"),
-        "r2": Metric(_of_values(metrics.r2_score, least_rows=2), True, "R²"),
-        "median_ae": Metric(
-            _of_values(metrics.median_absolute_error), False, "Median absolute error"
-        ),
-    },
-}
 
 
 def most_rows(num_outputs: int) -> int:
@@ -176,8 +58,13 @@ def score(
     prediction: Array,
     *,
     weight: Weight = None,
+    predicted: Array | None = None,
 ) -> Scores:
     """Every metric of the task; None where it is undefined, as AUC with one class.
+
+    Args:
+        predicted: class that each row is given, `(rows,)`, where it is not the most
+            probable one; see `Decision.classes`.
 
     Shapes: `y` is `(rows,)`, class numbers or values; `prediction` is `(rows, classes)`
     of probabilities, or `(rows,)` of values; `weight` is `(rows,)`.
@@ -185,7 +72,7 @@ def score(
     Raises:
         DivergenceError: a prediction is NaN or infinite.
     """
-    rows = _Rows.checked(task, y, prediction, weight)
+    rows = _Rows.checked(task, y, prediction, weight, predicted)
     return _scores(METRICS[task], rows)
 
 
@@ -195,13 +82,14 @@ def evaluate(
     prediction: Array,
     *,
     weight: Weight = None,
+    predicted: Array | None = None,
     seed: int = 0,
 ) -> dict[str, Estimate]:
     """Every metric with its 95 % bootstrap interval: `{"value", "low", "high"}`.
 
-    Shapes and errors are those of `score`. The same seed gives the same digits.
+    Arguments, shapes and errors are those of `score`; a seed gives the same digits.
     """
-    rows = _Rows.checked(task, y, prediction, weight)
+    rows = _Rows.checked(task, y, prediction, weight, predicted)
     table = METRICS[task]
     point = _scores(table, rows)
     drawn = [
@@ -296,14 +184,22 @@ def num_decimals(value: float, low: float | None, high: float | None) -> int:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is scored: truth, prediction and weight, checked and of one length."""
+    """What is scored, checked and of one length: see `score`."""
 
     y: Array
     prediction: Array
     weight: Weight
+    predicted: Array | None = None
 
     @classmethod
-    def checked(cls, task: str, y: Array, prediction: Array, weight: Weight) -> "_Rows":
+    def checked(
+        cls,
+        task: str,
+        y: Array,
+        prediction: Array,
+        weight: Weight,
+        predicted: Array | None = None,
+    ) -> "_Rows":
         y, prediction = np.asarray(y), np.asarray(prediction)
         if task != "regression":
             prediction = _normalised(prediction)
@@ -314,17 +210,25 @@ class _Rows:
                 "Lower optimizer.learning_rate, or look for extreme numbers."
             )
         if weight is None:
-            return cls(y, prediction, None)
+            return cls(y, prediction, None, predicted)
         weight = np.asarray(weight)
-        if not weight.all() and weight.any():
-            # A class of which no row counts would make AUC and macro F1 undefined.
-            counts = weight > 0
-            y, prediction, weight = y[counts], prediction[counts], weight[counts]
-        return cls(y, prediction, weight)
+        rows = cls(y, prediction, weight, predicted)
+        # A class of which no row counts would make AUC and macro F1 undefined.
+        is_needless = weight.any() and not weight.all()
+        return rows.take(weight > 0) if is_needless else rows
 
     def take(self, draw: Array) -> "_Rows":
-        weight = None if self.weight is None else self.weight[draw]
-        return _Rows(self.y[draw], self.prediction[draw], weight)
+        return _Rows(
+            self.y[draw],
+            self.prediction[draw],
+            None if self.weight is None else self.weight[draw],
+            None if self.predicted is None else self.predicted[draw],
+        )
+
+    def value(self, metric: Metric) -> float:
+        has_labels = metric.of_labels and self.predicted is not None
+        given = {"predicted": self.predicted} if has_labels else {}
+        return float(metric.function(self.y, self.prediction, self.weight, **given))
 
 
 def _normalised(probabilities: Array) -> Array:
@@ -344,10 +248,7 @@ def _scores(table: dict[str, Metric], rows: _Rows) -> Scores:
         return dict.fromkeys(table)
     # The rows were checked once; checking them in every draw doubles the time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        values = {
-            name: float(metric.function(rows.y, rows.prediction, rows.weight))
-            for name, metric in table.items()
-        }
+        values = {name: rows.value(metric) for name, metric in table.items()}
     return {name: v if math.isfinite(v) else None for name, v in values.items()}
 
 

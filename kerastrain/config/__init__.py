@@ -12,6 +12,7 @@ from kerastrain.config.data import (
     SourceConfig,
     SplitConfig,
 )
+from kerastrain.config.decision import DecisionConfig
 from kerastrain.config.errors import first_problem
 from kerastrain.config.file import load_config, with_overrides, yaml_text
 from kerastrain.config.parts import Named, Part
@@ -37,6 +38,7 @@ __all__ = [
     "AverageConfig",
     "CheckpointConfig",
     "ColumnConfig",
+    "DecisionConfig",
     "ExportConfig",
     "FeaturesConfig",
     "FitConfig",
@@ -79,6 +81,8 @@ class RunConfig(Part):
         seed: of the split, the weights, the order of rows and dropout.
         max_bad_rows: largest share of malformed lines that is passed over.
         strict: findings of the quality gate stop the run.
+        explain: seconds for what columns are worth and where the model is weak; 0
+            leaves it out.
         exports: formats to export to, each checked against the model.
     """
 
@@ -104,6 +108,7 @@ class RunConfig(Part):
     features: FeaturesConfig = FeaturesConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    decision: DecisionConfig = DecisionConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     average: AverageConfig = AverageConfig()
@@ -111,6 +116,7 @@ class RunConfig(Part):
     checkpoint: CheckpointConfig = CheckpointConfig()
     watch: WatchConfig = WatchConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    explain: float = Field(20.0, ge=0)
     exports: list[ExportConfig] = [ExportConfig()]
     trackers: list[TrackerConfig] = [TrackerConfig()]
 
@@ -131,7 +137,10 @@ class RunConfig(Part):
             parts[name] = [part.checked() for part in getattr(self, name)]
         for name, column in self.columns.items():
             _check_column_type(name, column.type)
-        return self.model_copy(update=parts)
+        # `model_copy` would count these as set by the user, whose recipe looks at that.
+        kind: Any = type(self)
+        values = dict(self) | parts
+        return kind.model_construct(_fields_set=self.model_fields_set, **values)
 
 
 def _check_column_type(column: str, kind: str | None) -> None:

@@ -24,6 +24,8 @@ __all__ = [
     "Part",
     "Seconds",
     "Span",
+    "as_bytes",
+    "given",
     "named",
 ]
 
@@ -38,6 +40,19 @@ class Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False
     )
+
+
+def given(part: Part) -> dict[str, Any]:
+    """What the user set of a part, as JSON types: reading it gives an equal part, of
+    which the same is set."""
+    dumped = part.model_dump(mode="json")
+    values = {
+        name: getattr(part, name) for name in dumped if name in part.model_fields_set
+    }
+    return {
+        name: given(value) if isinstance(value, Part) else dumped[name]
+        for name, value in values.items()
+    }
 
 
 class Named(Part):
@@ -71,7 +86,9 @@ class Named(Part):
     def checked(self) -> Self:
         """With all options, as the types that the entry asks for, else ConfigError."""
         options = self.registry().check(self.name, self.options, path=self.path)
-        return type(self)(name=self.name, **options)
+        values = {"name": self.name} | options
+        kind: Any = type(self)
+        return kind.model_construct(_fields_set=self.model_fields_set, **values)
 
 
 def named(value: Any, key: str) -> Any:
@@ -81,7 +98,7 @@ def named(value: Any, key: str) -> Any:
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def _bytes(value: Any) -> Any:
+def as_bytes(value: Any) -> Any:
     """`"2GB"` to 2_000_000_000; GiB and the like count in powers of 1024."""
     if not isinstance(value, str) or value == "auto":
         return value
@@ -98,7 +115,7 @@ def _bytes(value: Any) -> Any:
 Bytes = Annotated[
     int,
     Field(ge=0),
-    BeforeValidator(_bytes),
+    BeforeValidator(as_bytes),
     WithJsonSchema({"type": ["integer", "string"], "examples": ["500MB", "2GiB"]}),
 ]
 

@@ -41,11 +41,11 @@ __all__ = [
 
 
 class ModelConfig(Named):
-    """Which network, with its options."""
+    """Which model, with its options; `auto` is the best of several together."""
 
-    table: ClassVar[str] = "kerastrain.models:MODELS"
+    table: ClassVar[str] = "kerastrain.models:LEARNERS"
     path: ClassVar[str] = "model"
-    name: str = "mlp"
+    name: str = "auto"
 
 
 class ScheduleConfig(Named):
@@ -96,6 +96,8 @@ class OptimizerConfig(Part):
     Args:
         learning_rate: the highest rate of the schedule.
         weight_decay: decoupled; never on biases, norms and scales.
+        decay_schedule: how it moves over training; `flat_cos` halves it to 0 in the
+            second half.
         clip_norm: largest global norm of the true gradient (after the reduction over
             devices); null switches clipping off.
         clip_each_norm: largest norm of the gradient of each weight, likewise.
@@ -113,6 +115,7 @@ class OptimizerConfig(Part):
     name: str = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
+    decay_schedule: Literal["constant", "flat_cos"] = "constant"
     clip_norm: float | None = Field(1.0, gt=0)
     clip_each_norm: float | None = Field(None, gt=0)
     clip_value: float | None = Field(None, gt=0)
