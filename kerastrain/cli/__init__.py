@@ -15,7 +15,15 @@ from typing import Annotated
 import typer
 
 from kerastrain import __version__
-from kerastrain.cli import configs, reproducing, runs, tables, training
+from kerastrain.cli import (
+    comparing,
+    configs,
+    explaining,
+    reproducing,
+    runs,
+    tables,
+    training,
+)
 from kerastrain.errors import Interrupted, KerastrainError
 from kerastrain.secrets import hide_password
 
@@ -64,6 +72,8 @@ def _options(
 
 training.register(app)
 runs.register(app)
+explaining.register(app)
+comparing.register(app)
 reproducing.register(app)
 tables.register(app)
 configs.register(app)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from typer import Argument, Option
 from kerastrain.cli.stages import load_stage
 from kerastrain.errors import ConfigError
 
-__all__ = ["register"]
+__all__ = ["events_shown", "load_run", "register"]
 
 RunArgument = Annotated[str, Argument(help="The folder of a run.")]
 DataArgument = Annotated[
@@ -34,6 +34,15 @@ SourceSettings = Annotated[
         "--set",
         metavar="PATH=VALUE",
         help="A setting of the source of the data, as source.sheet=May (repeat).",
+    ),
+]
+
+
+Trust = Annotated[
+    list[str] | None,
+    Option(
+        metavar="TYPE",
+        help="A type that the run's own estimator is of, as my_pkg.MyClass (repeat).",
     ),
 ]
 
@@ -88,7 +97,7 @@ def profile(  # noqa: PLR0913, PLR0917  (a command's options)
         chosen.append(target)
     named = {"target": target or "", "source.query": query, "source.split": part}
     config = parse_config(settings(None, named, column or (), overrides or ()))
-    with _events_shown():
+    with events_shown():
         source = open_source(
             data, config.source, max_bad_rows=max_bad_rows, where=where, select=chosen
         )
@@ -115,6 +124,7 @@ def predict(  # noqa: PLR0913, PLR0917  (a command's options)
     part: SplitPart = None,
     max_bad_rows: BadRows = 0.0,
     overrides: SourceSettings = None,
+    trust: Trust = None,
     force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Predict rows of any number, in their order, into a file.
@@ -130,14 +140,14 @@ def predict(  # noqa: PLR0913, PLR0917  (a command's options)
             f"{out} exists. Name another file, or overwrite with --force."
         )
     chosen = of_new_data(where, query, part, overrides or ())
-    with _events_shown():
-        num_rows = _load(run).predict_file(
+    with events_shown():
+        num_rows = load_run(run, trust).predict_file(
             data, out, id_column=id_column, max_bad_rows=max_bad_rows, **chosen
         )
     print(f"{num_rows:,} predictions in {out}")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917  (a command's options)
     run: RunArgument,
     data: DataArgument,
     where: Where = None,
@@ -145,6 +155,7 @@ def evaluate(
     part: SplitPart = None,
     max_bad_rows: BadRows = 0.001,
     overrides: SourceSettings = None,
+    trust: Trust = None,
     as_json: Annotated[
         bool, Option("--json", help="For programs: JSON instead of a table.")
     ] = False,
@@ -154,8 +165,10 @@ def evaluate(
     from kerastrain.cli.show import metrics_table
 
     chosen = of_new_data(where, query, part, overrides or ())
-    with _events_shown():
-        scores = _load(run).evaluate(data, max_bad_rows=max_bad_rows, **chosen)
+    with events_shown():
+        scores = load_run(run, trust).evaluate(
+            data, max_bad_rows=max_bad_rows, **chosen
+        )
     if as_json:
         print(json.dumps(scores, indent=1))
     else:
@@ -185,13 +198,13 @@ def export(
     from kerastrain.exports import EXPORTS
 
     chosen = EXPORTS.check(name, with_overrides({}, options or ()), path="exports")
-    with _events_shown():
-        path = _load(run).export(name, **chosen)
+    with events_shown():
+        path = load_run(run).export(name, **chosen)
     print(path)
 
 
 @contextlib.contextmanager
-def _events_shown() -> Iterator[None]:
+def events_shown() -> Iterator[None]:
     """Notes and warnings of the stages inside go to stderr as they come."""
     from kerastrain.events import recording
     from kerastrain.progress import ConsoleProgress
@@ -200,9 +213,10 @@ def _events_shown() -> Iterator[None]:
         yield
 
 
-def _load(run: str) -> Any:
+def load_run(run: str, trusted: Sequence[str] | None = None) -> Any:
     """A run; what is no run folder is told before TensorFlow is imported."""
     from kerastrain.store import RunFolder
 
     RunFolder.open(run)
-    return load_stage("serving").load(run)
+    load = load_stage("serving").load
+    return load(run, trusted=trusted) if trusted else load(run)

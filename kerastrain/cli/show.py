@@ -83,12 +83,14 @@ def run_summary(run: Any) -> None:
     else:
         print("No test rows, so nothing tells how good the model is on new data.")
     _folds(run.metrics)
+    _leaderboard(run.metrics)
     events = read_events(folder.events)
     count = sum(event.severity == "warning" for event in events)
     if count:
         print(f"\n{count} {'warning' if count == 1 else 'warnings'}, see the report.")
     print(f"\nreport       {folder.report}")
-    print(f"model        {folder.model}")
+    in_parts = folder.model_parts.is_dir()
+    print(f"model        {folder.model_parts if in_parts else folder.model}")
     if folder.exports.is_dir():
         for path in sorted(folder.exports.iterdir()):
             print(f"{path.stem:<12} {path}")
@@ -110,6 +112,26 @@ def _folds(metrics: Mapping[str, Any]) -> None:
         ]
         print()
         table(rows, ["validation rows of the folds", "mean", "spread"])
+
+
+def _leaderboard(metrics: Mapping[str, Any]) -> None:
+    """The models that were tried; nothing where there was one alone."""
+    board = metrics.get("leaderboard")
+    if not board or not board["entries"]:
+        return
+    columns = {
+        "model": f"model, by {board['metric']}", "weight": "weight",
+        "validation": "validation", "test": "test", "fit_s": "fit s",
+        "predict_ms": "ms per 1,000", "size_mb": "MB", "status": "left out",
+    }  # fmt: skip
+    entries = [
+        entry | {"status": "" if entry["status"] == "fitted" else entry["status"]}
+        for entry in board["entries"]
+    ]
+    if not any(entry["status"] for entry in entries):
+        del columns["status"]
+    print()
+    table([[e[key] for key in columns] for e in entries], [*columns.values()])
 
 
 def _command() -> str:

@@ -14,6 +14,7 @@ __all__ = ["TABLES", "register"]
 
 TABLES = {
     "models": "kerastrain.models:MODELS",
+    "estimators": "kerastrain.estimators:ESTIMATORS",
     "sources": "kerastrain.sources:SOURCES",
     "columns": "kerastrain.columns:COLUMNS",
     "schedules": "kerastrain.schedules:SCHEDULES",

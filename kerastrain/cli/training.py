@@ -7,6 +7,17 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from kerastrain.cli.splitting import (
+    Folds,
+    Gap,
+    Group,
+    Refit,
+    Repeats,
+    SplitColumn,
+    Test,
+    TimeColumn,
+    Validation,
+)
 from kerastrain.cli.stages import load_stage
 
 __all__ = ["register"]
@@ -18,6 +29,9 @@ _SETTINGS = {
     "target": "target",
     "task": "task",
     "model": "model.name",
+    "quality": "model.quality",
+    "max_latency": "model.max_latency",
+    "max_size": "model.max_size",
     "epochs": "fit.epochs",
     "batch_size": "fit.batch_size",
     "find_lr": "fit.find_rate",
@@ -76,7 +90,26 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
         Option(help="binary, multiclass or regression; by default as the target is."),
     ] = None,
     model: Annotated[
-        str | None, Option(help="A name that `kerastrain models` lists.")
+        str | None,
+        Option(help="auto, or a name that `kerastrain models` or `estimators` lists."),
+    ] = None,
+    quality: Annotated[
+        str | None,
+        Option(help="Of auto: fast, good (the default) or best.", show_default=False),
+    ] = None,
+    max_latency: Annotated[
+        float | None,
+        Option(
+            help="Of auto: milliseconds that one row may take.",
+            rich_help_panel="Going on, time and memory",
+        ),
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        Option(
+            help="Of auto: what the weights may take, as 20MB.",
+            rich_help_panel="Going on, time and memory",
+        ),
     ] = None,
     epochs: Annotated[int | None, Option(help="At most so many.")] = None,
     batch_size: Annotated[
@@ -126,63 +159,15 @@ def train(  # noqa: PLR0913, PLR0917  (a command's options)
             rich_help_panel="Data",
         ),
     ] = None,
-    validation: Annotated[
-        list[str] | None,
-        Option(
-            help="A file with validation rows of your own (repeat).",
-            rich_help_panel="Split",
-        ),
-    ] = None,
-    test: Annotated[
-        list[str] | None,
-        Option(
-            help="A file with test rows of your own (repeat).", rich_help_panel="Split"
-        ),
-    ] = None,
-    group: Annotated[
-        str | None,
-        Option(
-            help="A column whose equal values stay on one side.",
-            rich_help_panel="Split",
-        ),
-    ] = None,
-    time_column: Annotated[
-        str | None,
-        Option(help="A column in whose order rows are split.", rich_help_panel="Split"),
-    ] = None,
-    gap: Annotated[
-        str | None,
-        Option(
-            help="Left out between the parts of a time split, as 7d.",
-            rich_help_panel="Split",
-        ),
-    ] = None,
-    split_column: Annotated[
-        str | None,
-        Option(
-            help="A column that names the part of each row.", rich_help_panel="Split"
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        Option(
-            help="Folds of a cross-validation; 1 is a single split.",
-            rich_help_panel="Split",
-        ),
-    ] = None,
-    repeats: Annotated[
-        int | None,
-        Option(help="How often the folds are drawn anew.", rich_help_panel="Split"),
-    ] = None,
-    refit: Annotated[
-        bool | None,
-        Option(
-            "--refit/--no-refit",
-            help="After the folds train one model on all rows.",
-            show_default=False,
-            rich_help_panel="Split",
-        ),
-    ] = None,
+    validation: Validation = None,
+    test: Test = None,
+    group: Group = None,
+    time_column: TimeColumn = None,
+    gap: Gap = None,
+    split_column: SplitColumn = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    refit: Refit = None,
     imbalance: Annotated[
         str | None,
         Option(

@@ -37,6 +37,7 @@ class RunFiles:
     resources: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+    explanation: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: RunFolder) -> "RunFiles":
@@ -53,6 +54,9 @@ class RunFiles:
             events=_events(folder),
             environment=(
                 read_json(folder.environment) if folder.environment.is_file() else {}
+            ),
+            explanation=(
+                read_json(folder.explanation) if folder.explanation.is_file() else {}
             ),
         )
 

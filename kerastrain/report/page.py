@@ -9,16 +9,24 @@ from string import Template
 from kerastrain.report.answer import answer, headline, metric_table
 from kerastrain.report.balance import balance_section
 from kerastrain.report.data import data_section
+from kerastrain.report.explanation import explanation_figures, weak_section
 from kerastrain.report.figures import Figure, figures
 from kerastrain.report.files import RunFiles
 from kerastrain.report.folds import folds_section
 from kerastrain.report.html import escape, section
+from kerastrain.report.leaderboard import (
+    leaderboard_figures,
+    leaderboard_lead,
+    leaderboard_table,
+)
 from kerastrain.report.learning import learning_figures
 from kerastrain.report.resources import resource_figures
 from kerastrain.report.technical import configuration, environment, events
 from kerastrain.store import RunFolder, write_text
 
 __all__ = ["write_report"]
+
+Drawn = tuple[str, str, Figure]  # title, one sentence, figure
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -37,11 +45,15 @@ def write_report(folder: RunFolder) -> Path:
 def page(files: RunFiles) -> str:
     """The whole page as text."""
     learning, drawn = learning_figures(files), figures(files)
-    taken = resource_figures(files)
+    taken, tried = resource_figures(files), leaderboard_figures(files)
+    explained = explanation_figures(files)
     sections = [
         metric_table(files),
         folds_section(files),
+        _leaderboard(files, tried),
         _figure_section("quality", "Where it is right and wrong", drawn),
+        _figure_section("explanation", "What it goes by", explained),
+        weak_section(files),
         _figure_section("learning", "How it learnt", learning),
         balance_section(files),
         events(files),
@@ -51,7 +63,8 @@ def page(files: RunFiles) -> str:
         environment(files),
     ]
     shown = headline(files)
-    script = _script() if learning or drawn or taken else ""
+    has_figures = any((learning, drawn, taken, tried, explained))
+    script = _script() if has_figures else ""
     return Template(_resource("page.html")).substitute(
         title=escape(f"{files.target}: {shown['title']} {shown['value']}"),
         style=_resource("style.css"),
@@ -62,11 +75,21 @@ def page(files: RunFiles) -> str:
     )
 
 
-def _figure_section(name: str, title: str, drawn: list[tuple[str, str, Figure]]) -> str:
+def _leaderboard(files: RunFiles, drawn: list[Drawn]) -> str:
+    board = leaderboard_table(files)
+    body = board + _cards(drawn) if board else ""
+    return section("leaderboard", "Leaderboard", body, lead=leaderboard_lead(files))
+
+
+def _figure_section(name: str, title: str, drawn: list[Drawn]) -> str:
+    return section(name, title, _cards(drawn))
+
+
+def _cards(drawn: list[Drawn]) -> str:
     cards = "".join(
         _card(*item, span=_span(index, len(drawn))) for index, item in enumerate(drawn)
     )
-    return section(name, title, f'<div class="figures">{cards}</div>' if cards else "")
+    return f'<div class="figures">{cards}</div>' if cards else ""
 
 
 def _span(index: int, total: int) -> int:
