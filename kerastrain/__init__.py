@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerastrain.comparing import compare
     from kerastrain.config import RunConfig
     from kerastrain.errors import (
         ConfigError,
@@ -43,6 +44,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "UnknownName",
+    "compare",
     "fit",
     "load",
     "reproduce",
@@ -54,6 +56,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "RunConfig": "config",
     "Schema": "schema",
+    "compare": "comparing",
     "fit": "guests",
     "load": "serving",
     "reproduce": "reproduction",

@@ -1,16 +1,130 @@
 """Several learners as one Keras model."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from kerastrain.blend import WeightedMean
+from kerastrain.features import Front
 from kerastrain.layers import DecideLabel
 from kerastrain.learner import Learner
+from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 
-__all__ = ["AverageLearner"]
+__all__ = ["AverageLearner", "EnsembleLearner", "Member"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One kind of model, fitted once for each fold of the rows to learn from.
+
+    Args:
+        name: in the leaderboard.
+        learners: of the folds, behind the same front.
+        held_out: what the learner that did not see a row predicts for it, as
+            `Learner.predict` gives it, for all rows that were held out of one.
+        seconds: that fitting took.
+    """
+
+    name: str
+    learners: Sequence[Learner]
+    held_out: np.ndarray
+    seconds: float
+
+    def predict(self, rows: Rows) -> np.ndarray:
+        """The mean over folds."""
+        total = self.learners[0].predict(rows)
+        for learner in self.learners[1:]:
+            total = total + learner.predict(rows)
+        return total / np.float32(len(self.learners))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all weights, those that do not learn too."""
+        return sum(
+            int(np.prod(variable.shape)) * np.dtype(_plain(variable.dtype)).itemsize
+            for learner in self.learners
+            for variable in learner.numeric.variables
+        )
+
+
+def _plain(dtype: str) -> str:
+    return "float16" if dtype == "bfloat16" else dtype
+
+
+class EnsembleLearner(Learner):
+    """A weighted mean of the probabilities, or values, of learners behind one front.
+
+    Args:
+        front: that all members share.
+        objective: the task. It has no correction: each learner brings its own.
+        members: with their weights, which sum to 1; one of weight 0 is no part of it.
+        held_out: rows that were held out of each learner in turn; the members'
+            predictions for them judge the ensemble, which has seen all of them.
+        held_out_weight: of each of those rows in scores; None where all count alike.
+        name: of the model.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        objective: Objective,
+        members: Sequence[tuple[Member, float]],
+        held_out: Rows,
+        held_out_weight: np.ndarray | None = None,
+        name: str = "kerastrain",
+    ):
+        self.front, self.objective = front, objective
+        self.members = [pair for pair in members if pair[1] > 0]
+        self.tried = [member for member, _ in members]
+        self.held_out, self.held_out_weight = held_out, held_out_weight
+        matrices = front.model(front.inputs)
+        outputs: list[Any] = []
+        weights: list[float] = []
+        for member, weight in self.members:
+            for learner in member.learners:
+                learner.numeric.name = f"numeric_core_{len(outputs) + 1}"
+                decided = learner.objective.decide(learner.numeric(matrices))
+                outputs.append(decided.get("probabilities", decided["prediction"]))
+                weights.append(weight / len(member.learners))
+        self.model = keras.Model(
+            front.inputs, self._decide(_mean(outputs, weights)), name=name
+        )
+
+    def _decide(self, mean: Any) -> dict[str, Any]:
+        if self.objective.task == "regression":
+            return {"prediction": mean}
+        prediction = DecideLabel(self.objective.labels)(mean)
+        return {"prediction": prediction, "probabilities": mean}
+
+    def fit(self, train: Rows, validation: Rows) -> None:
+        """Its members are fitted, each on rows of its own."""
+        raise NotImplementedError("fit the members")
+
+    def undecided(self, rows: Rows) -> np.ndarray:
+        return _total([(m.predict(rows), weight) for m, weight in self.members])
+
+    def validated(
+        self, rows: Rows, *, weight: np.ndarray | None = None
+    ) -> dict[str, float | None]:
+        """On all rows that were held out of a learner, by those that did not see them.
+
+        `rows` are of the part that other learners keep for it.
+        """
+        predicted = self.decision.probabilities(self.held_out_prediction)
+        return self._score(self.held_out.targets, predicted, self.held_out_weight)
+
+    @property
+    def held_out_prediction(self) -> np.ndarray:
+        """Of the rows `held_out`, by learners that did not see them, undecided."""
+        return _total([(m.held_out, weight) for m, weight in self.members])
+
+
+def _total(parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+    return np.sum([part * np.float32(weight) for part, weight in parts], axis=0)
 
 
 class AverageLearner(Learner):
@@ -35,9 +149,10 @@ class AverageLearner(Learner):
         self.model = keras.Model(inputs, self._decide(outputs), name="kerastrain")
 
     def _decide(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        weights = [1 / len(outputs)] * len(outputs)
         if self.objective.task == "regression":
-            return {"prediction": _mean([one["prediction"] for one in outputs])}
-        probabilities = _mean([one["probabilities"] for one in outputs])
+            return {"prediction": _mean([o["prediction"] for o in outputs], weights)}
+        probabilities = _mean([one["probabilities"] for one in outputs], weights)
         prediction = DecideLabel(self.objective.labels)(probabilities)
         return {"prediction": prediction, "probabilities": probabilities}
 
@@ -45,12 +160,12 @@ class AverageLearner(Learner):
         """Its members are fitted, each on rows of its own."""
         raise NotImplementedError("fit the members")
 
-    def predict(self, rows: Rows) -> np.ndarray:
+    def undecided(self, rows: Rows) -> np.ndarray:
         """Each member encodes rows in its own way: ask `model` with raw columns."""
         raise NotImplementedError("ask `model` with raw columns")
 
 
-def _mean(tensors: Sequence[Any]) -> Any:
+def _mean(tensors: Sequence[Any], weights: Sequence[float]) -> Any:
     if len(tensors) == 1:
         return keras.layers.Identity(dtype="float32")(tensors[0])
-    return keras.layers.Average(dtype="float32")(tensors)
+    return WeightedMean(weights)(tensors)

@@ -17,7 +17,13 @@ import psutil
 
 from kerastrain.secrets import hide_passwords
 
-__all__ = ["Stages", "describe", "free_memory_bytes", "resident_bytes"]
+__all__ = [
+    "Stages",
+    "describe",
+    "free_memory_bytes",
+    "num_threads",
+    "resident_bytes",
+]
 
 PACKAGES = (
     "kerastrain", "tensorflow", "keras", "numpy", "pandas", "scikit-learn", "duckdb",
@@ -207,6 +213,12 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def num_threads() -> int:
+    """That a library may use: the cores there are, or fewer by OMP_NUM_THREADS."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_cores(), int(asked)) if asked.isdigit() and int(asked) else _cores()
 
 
 def _cores() -> int:

@@ -7,13 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerastrain.arrays import ArrayStore
-from kerastrain.config import RunConfig
+from kerastrain.config import ModelConfig, RunConfig
+from kerastrain.environment import num_threads
+from kerastrain.estimator_learner import EstimatorLearner, estimator_of
 from kerastrain.ingest import Table
-from kerastrain.learner import KerasLearner
+from kerastrain.leaderboard import Leaderboard
+from kerastrain.learner import KerasLearner, Learner, resolved_fit
+from kerastrain.models import LEARNERS
 from kerastrain.prepare import Prepared, prepare
-from kerastrain.progress import Progress
+from kerastrain.progress import LiveOnly, Progress
+from kerastrain.recipes import with_recipe
 from kerastrain.runtime import Devices
 from kerastrain.schema import Schema, Target
 from kerastrain.secrets import hide_passwords
@@ -29,12 +35,46 @@ from kerastrain.training.stopping import BestWeights
 from kerastrain.training.watch import Watch
 from kerastrain.training.weights import Checkpoints
 
-__all__ = ["Job"]
+__all__ = ["Job", "Spot", "is_network", "without_validation"]
 
 Stage = Callable[[str], Any]
 # Of a time limit, what is left for evaluation, export and report.
 _REST_SHARE, _REST_S = 0.25, 20.0
 _SEED_STEP = 1_000_003  # between the seeds of folds
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Which of the fits of a run it is.
+
+    Args:
+        name: of the Keras model.
+        inside: folder under that of checkpoints and TensorBoard.
+        number: that makes its seed its own.
+        fold: in the history; None without folds.
+        keeps_last: the last epoch is kept, not the best.
+        is_member: of an ensemble; its history stands beside its checkpoints.
+        settled: what is measured for all folds of a member.
+    """
+
+    name: str
+    inside: str
+    number: int = 0
+    fold: int | None = None
+    keeps_last: bool = False
+    is_member: bool = False
+    settled: Settled | None = None
+
+
+def is_network(model: ModelConfig) -> bool:
+    """A function of features, not a class that fits."""
+    return not isinstance(LEARNERS.load(model.name), type)
+
+
+def without_validation(data: Prepared) -> Prepared:
+    """With train rows that are no validation rows."""
+    index = np.setdiff1d(data.train.index, data.validation.index)
+    return replace(data, train=replace(data.train, index=index))
 
 
 @dataclass
@@ -46,6 +86,8 @@ class Job:
         stage: times a stage and tells it to the progress.
         callbacks: the user's own.
         started_s: by `time.monotonic`, when the run began.
+        asked: the configuration as the user gave it, before it was resolved.
+        boards: of the portfolios that were fitted, by the number of the fold.
     """
 
     table: Table
@@ -60,6 +102,8 @@ class Job:
     callbacks: Sequence[keras.callbacks.Callback] = ()
     started_s: float = field(default_factory=time.monotonic)
     num_fits: int = 1
+    asked: RunConfig | None = None
+    boards: dict[int, Leaderboard] = field(default_factory=dict)
     history: HistoryFile = field(init=False)
     settled: Settled = field(init=False)
 
@@ -82,53 +126,97 @@ class Job:
         self.config = self.config.model_copy(update=settled)
         return data
 
-    def fit(self, data: Prepared, *, fold: int | None = None) -> KerasLearner:
-        """Train on the train rows; validation rows choose the epoch."""
+    def fit(self, data: Prepared, *, fold: int | None = None) -> Learner:
+        """Train on the train rows; validation rows decide when to stop."""
         name = "kerastrain" if fold is None else f"fold_{fold}"
-        learner = self._fitted(data, self.config, name=name, fold=fold)
+        spot = Spot(name, "" if fold is None else name, fold or 0, fold)
+        learner = self.fit_one(data, self.config, spot, seconds=self.seconds())
         self.config = self.settled.config(self.config)
         return learner
 
-    def refit(self, data: Prepared, epochs: int) -> KerasLearner:
-        """Train so many epochs and keep the last; validation rows only look on."""
+    def refit(self, data: Prepared, epochs: int) -> Learner:
+        """Train so many epochs and keep the last; validation rows only look on.
+
+        An estimator, which stops by them, is trained without them.
+        """
+        spot = Spot("kerastrain", "refit", 0, 0, keeps_last=True)
+        if not is_network(self.config.model):
+            return self.fit_one(without_validation(data), self.config, spot)
         fit = self.config.fit.model_copy(update={"epochs": epochs, "patience": None})
         again = RunConfig.model_copy(self.config, update={"fit": fit})
-        learner = self._fitted(data, again, name="kerastrain", fold=0, keeps_last=True)
+        learner = self.fit_one(data, again, spot, seconds=self.seconds())
         learner.best_epoch = epochs
         return learner
 
-    def _fitted(
+    def member_config(self, model: ModelConfig, num_rows: int) -> RunConfig:
+        """For a member of an ensemble: what the user asked for, then its own recipe.
+
+        Args:
+            num_rows: of its train rows.
+        """
+        asked = (self.asked or self.config).model_copy(update={"model": model})
+        config = with_recipe(asked, self.target.task, num_rows)
+        fit = resolved_fit(config.fit, num_rows, self.devices.num_replicas)
+        settled = {"fit": fit, "runtime": self.config.runtime}
+        return config.model_copy(update=settled)
+
+    def fit_one(
         self,
         data: Prepared,
         config: RunConfig,
+        spot: "Spot",
         *,
-        name: str,
-        fold: int | None,
-        keeps_last: bool = False,
-    ) -> KerasLearner:
+        seconds: float | None = None,
+    ) -> Learner:
+        """One network or estimator, as `config` says.
+
+        Args:
+            seconds: that it may take; None is no limit.
+        """
         # Of its own, so that a resumed run need not train the folds before it again.
-        keras.utils.set_random_seed((config.seed + _SEED_STEP * (fold or 0)) % 2**32)
-        inside = "" if fold is None else f"fold_{fold}" if fold else "refit"
-        folder, checkpoint = self.folder.checkpoints / inside, config.checkpoint
+        seed = (config.seed + _SEED_STEP * spot.number) % 2**32
+        keras.utils.set_random_seed(seed)
+        made = LEARNERS.load(config.model.name)
+        if is_network(config.model):
+            return self._network(data, config, spot, seconds)
+        learner = EstimatorLearner(
+            data,
+            estimator_of(made, config.model.options),
+            self.store,
+            seed=seed,
+            num_threads=num_threads(),
+            seconds=seconds,
+            name=spot.name,
+        )
+        learner.fit(data.train, data.validation)
+        return learner
+
+    def _network(
+        self, data: Prepared, config: RunConfig, spot: "Spot", seconds: float | None
+    ) -> KerasLearner:
+        folder, checkpoint = self.folder.checkpoints / spot.inside, config.checkpoint
         files = CheckpointFiles.of(folder / "state", checkpoint.every, checkpoint.keep)
         with files or nullcontext():
-            plan = self._plan(config, inside, fold, files, keeps_last=keeps_last)
-            learner = KerasLearner(data, config.model, plan, name=name)
-            learner.plan = plan = self._with_weights(plan, learner, inside)
+            plan = self._plan(config, spot, files, seconds)
+            learner = KerasLearner(data, config.model, plan, name=spot.name)
+            if not spot.is_member:
+                learner.plan = plan = self._with_weights(plan, learner, spot.inside)
             learner.fit(data.train, data.validation)
         return learner
 
     def _plan(
         self,
         config: RunConfig,
-        inside: str,
-        fold: int | None,
+        spot: "Spot",
         files: CheckpointFiles | None,
-        *,
-        keeps_last: bool,
+        seconds: float | None,
     ) -> TrainingPlan:
-        self.history.fold = fold
-        tensorboard = self.folder.tensorboard / inside
+        history, progress = self.history, self.progress
+        if spot.is_member:
+            progress = LiveOnly(progress)
+            history = HistoryFile(self.folder.checkpoints / spot.inside / "history.csv")
+        history.fold = spot.fold
+        tensorboard = self.folder.tensorboard / spot.inside
         resolved = hide_passwords(config.model_dump(mode="json"))
 
         def trackers(steps: int) -> list[keras.callbacks.Callback]:
@@ -148,20 +236,22 @@ class Job:
             devices=self.devices,
             store=self.store,
             broken=self.folder.broken_batch,
-            callbacks=[self.history, *profile, *self.callbacks],
+            callbacks=[history, *profile, *self.callbacks],
             trackers=trackers,
-            watch=lambda steps, rows: Watch(
-                self.progress, int(config.fit.epochs), rows, steps
-            ),
+            watch=lambda steps, rows, epochs: Watch(progress, epochs, rows, steps),
             files=files,
-            seconds=self._seconds(config),
-            keeps_last=keeps_last,
-            settled=self.settled,
+            seconds=seconds,
+            keeps_last=spot.keeps_last,
+            settled=spot.settled or self.settled,
         )
 
-    def _seconds(self, config: RunConfig) -> float | None:
-        """For this fit, of what a time limit leaves."""
-        limit = config.fit.time_limit
+    def seconds(self, default: float | None = None) -> float | None:
+        """For the next fit, of what a time limit leaves.
+
+        Args:
+            default: limit of the whole run where the user names none; None is none.
+        """
+        limit = self.config.fit.time_limit or default
         if limit is None:
             return None
         rest_s = min(limit * _REST_SHARE, _REST_S)

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from kerastrain.assessment import Tested, about, mean_and_spread, validated
+from kerastrain.auto import learn, rank, relearn
 from kerastrain.curves import curves
+from kerastrain.deciding import HeldOut, decide
+from kerastrain.decision import Decision
 from kerastrain.ensemble import AverageLearner
 from kerastrain.events import note, warn
 from kerastrain.fitting import Job
@@ -29,10 +32,12 @@ __all__ = ["cross_validate"]
 class _Fold:
     """What is kept of a fold when its encoded rows are gone."""
 
-    learner: KerasLearner
+    learner: Learner
     about: dict[str, Any]
     validation: dict[str, float | None]
     tested: Tested | None
+    raw: HeldOut
+    calibrated: HeldOut
 
     def record(self, number: int, job: Job) -> dict[str, Any]:
         known = {
@@ -60,21 +65,26 @@ def cross_validate(
         with job.stage(f"fold {number} of {len(fits)}"), job.store.section():
             told = on_first if number == 1 else None
             folds.append(_fit(job, parts, number, told))
-    metrics = _metrics(job, folds)
+    decision = _decision(job, folds, calibrated=not refits)
+    metrics = _metrics(job, folds, decision) | decision.described()
     if not refits:
         metrics["refit"] = None
-        return AverageLearner([fold.learner for fold in folds]), metrics
+        average = AverageLearner([fold.learner for fold in folds])
+        average.decide_by(decision)
+        return average, metrics
     epochs = round(statistics.median(fold.learner.best_epoch for fold in folds))
     with job.stage("refit"), job.store.section():
         data = job.prepare(_all_rows(fits))
-        learner = job.refit(data, max(1, epochs))
+        learner = relearn(job, data, max(1, epochs))
         # Its validation rows were trained on: the folds know what to correct.
-        learner.correct_like([fold.learner for fold in folds])
+        if isinstance(learner, KerasLearner):
+            others = [f.learner for f in folds if isinstance(f.learner, KerasLearner)]
+            learner.correct_like(others)
+        learner.decide_by(decision)
         if "test" in job.own and len(data.test):
-            seed = job.config.seed
-            metrics |= Tested.of(learner, data, job.target, seed).judged(
-                job.target, seed
-            )
+            last = Tested.of(learner, data, job.target, job.config.seed)
+            last.save(job.folder.test_predictions, job.target)
+            metrics |= last.judged(job.target, job.config.seed)
     metrics["refit"] = {"epochs": epochs}
     return learner, metrics
 
@@ -85,14 +95,32 @@ def _fit(
     data = job.prepare(parts)  # held here alone, so that it goes before the next
     if told is not None:
         told(data)
-    learner = job.fit(data, fold=number)
+    learner = learn(job, data, fold=number)
+    raw = decide(learner, data, job.config.decision)
+    calibrated = replace(raw, raw=learner.decision.probabilities(raw.raw))
+    rank(job, learner, data, number)
     seed = job.config.seed
     tested = Tested.of(learner, data, job.target, seed) if len(data.test) else None
     scores = validated(learner, data, job.target)
-    return _Fold(learner, about(data, job.target), scores, tested)
+    return _Fold(learner, about(data, job.target), scores, tested, raw, calibrated)
 
 
-def _metrics(job: Job, folds: Sequence[_Fold]) -> dict[str, Any]:
+def _decision(job: Job, folds: Sequence[_Fold], *, calibrated: bool) -> Decision:
+    """Of the model that is kept, from the rows held out of each fold.
+
+    Args:
+        calibrated: what is averaged is calibrated already, fold by fold.
+    """
+    config, objective = job.config.decision, folds[0].learner.objective
+    if calibrated:
+        config = config.model_copy(update={"calibrate": "none"})
+        held_out = HeldOut.pooled([fold.calibrated for fold in folds])
+    else:
+        held_out = HeldOut.pooled([fold.raw for fold in folds])
+    return held_out.decision(objective, config)
+
+
+def _metrics(job: Job, folds: Sequence[_Fold], decision: Decision) -> dict[str, Any]:
     split, target, seed = job.config.split, job.target, job.config.seed
     records = [fold.record(i, job) for i, fold in enumerate(folds, start=1)]
     metrics = folds[0].about | {
@@ -110,18 +138,28 @@ def _metrics(job: Job, folds: Sequence[_Fold]) -> dict[str, Any]:
         return metrics
     if "test" in job.own:
         metrics["cross_validation"] = mean_and_spread([f.validation for f in folds])
-        return metrics | Tested.averaged(tested).judged(target, seed)
+        averaged = Tested.averaged(tested, decision)
+        averaged.save(job.folder.test_predictions, target)
+        return metrics | averaged.judged(target, seed)
     judged = [one.judged(target, seed) for one in tested]
     num_once = len(folds) // split.repeats  # folds that share no test row
     _tell_undefined(metrics["primary"], judged, num_once)
     once = Tested.pooled(tested[:num_once])
+    once.save(job.folder.test_predictions, target)
     metrics["num_rows"] = metrics["num_rows"] | {"test": len(once.y)}
-    metrics["curves"] = curves(target.task, once.y, once.ours, target.labels, seed=seed)
+    metrics["curves"] = curves(
+        target.task,
+        once.y,
+        once.ours,
+        target.labels,
+        seed=seed,
+        predicted=once.predicted,
+    )
     # Rows of a group or of a time are alike: folds differ by more than rows tell.
     has_keys = bool(job.schema.keys)
     scores = combined(target.task, judged, num_once, has_keys=has_keys)
     scores["verdict"]["about"] = once.description
-    return metrics | scores
+    return metrics | once.measured | scores
 
 
 def _tell_undefined(

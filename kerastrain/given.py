@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from kerastrain.errors import ConfigError
-from kerastrain.models import MODELS
+from kerastrain.models import LEARNERS
 
 __all__ = [
     "addresses",
@@ -44,7 +44,7 @@ def with_lent(settings: dict[str, Any]) -> dict[str, Any]:
     if not callable(network):
         return settings
     options = model if isinstance(model, dict) else {}
-    return settings | {"model": options | {"name": MODELS.lend(network)}}
+    return settings | {"model": options | {"name": LEARNERS.lend(network)}}
 
 
 def refuse_with_resume(**arguments: Any) -> None:

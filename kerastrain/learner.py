@@ -13,12 +13,14 @@ import tensorflow as tf
 from kerastrain.arrays import pieces
 from kerastrain.calibration import Correction
 from kerastrain.config import FitConfig, ModelConfig
+from kerastrain.decision import Decision
 from kerastrain.engine import Engine
 from kerastrain.errors import ConfigError
 from kerastrain.evaluation import METRICS, most_rows, score
 from kerastrain.events import note
-from kerastrain.features import Features
-from kerastrain.models import MODELS
+from kerastrain.features import Features, Front
+from kerastrain.models import LEARNERS
+from kerastrain.nets.members import tell_apart
 from kerastrain.objective import Objective
 from kerastrain.parity import export_verified
 from kerastrain.pipeline import Rows, cut, outputs_of, run_prefix
@@ -27,8 +29,9 @@ from kerastrain.schedules import Monitor
 from kerastrain.store import atomic
 from kerastrain.training.fit import FitRows, TrainingPlan, fit_core
 from kerastrain.training.offender import Offender
+from kerastrain.training.pruning import pruned
 
-__all__ = ["KerasLearner", "Learner", "monitor_of", "resolved_fit"]
+__all__ = ["KerasLearner", "Learner", "monitor_of", "resolved_fit", "whole_model"]
 
 
 class Learner(ABC):
@@ -36,18 +39,39 @@ class Learner(ABC):
 
     Attributes:
         model: raw columns to the decision; see `Objective.decide`.
+        numeric: clean matrices to the outputs that `objective` decides by.
+        best_epoch: or round that is kept, counted from 1; 0 where there are none.
+        is_keras: it has such models; an estimator of the user's has none.
     """
 
     model: keras.Model
+    numeric: keras.Model
     objective: Objective
+    best_epoch: int = 0
+    is_keras: bool = True
+    _decision: Decision | None = None
 
     @abstractmethod
     def fit(self, train: Rows, validation: Rows) -> None:
         """Learn from encoded rows; `validation` chooses when to stop."""
 
     @abstractmethod
+    def undecided(self, rows: Rows) -> np.ndarray:
+        """As `predict`, before the decision calibrates it."""
+
     def predict(self, rows: Rows) -> np.ndarray:
         """Probabilities `(rows, classes)` or values `(rows,)` of encoded rows."""
+        return self.decision.probabilities(self.undecided(rows))
+
+    @property
+    def decision(self) -> Decision:
+        """What stands behind it; at first the most probable class, or the value."""
+        return self._decision or Decision.plain(self.objective.labels)
+
+    def decide_by(self, decision: Decision) -> None:
+        """Put a decision behind the model."""
+        self._decision = decision
+        self.model = decision.behind(self.model)
 
     def evaluate(
         self, rows: Rows, *, weight: np.ndarray | None = None
@@ -58,9 +82,20 @@ class Learner(ABC):
             weight: of each of these rows; see `Prepared.weight_of`. The weights in
                 `rows` are those of training, where class weights count.
         """
-        return score(
-            self.objective.task, rows.targets, self.predict(rows), weight=weight
-        )
+        return self._score(rows.targets, self.predict(rows), weight)
+
+    def _score(
+        self, y: np.ndarray, predicted: np.ndarray, weight: np.ndarray | None
+    ) -> dict[str, float | None]:
+        classes = self.decision.classes(predicted)
+        task = self.objective.task
+        return score(task, y, predicted, weight=weight, predicted=classes)
+
+    def validated(
+        self, rows: Rows, *, weight: np.ndarray | None = None
+    ) -> dict[str, float | None]:
+        """Every metric on rows that were held out of training, and so of `evaluate`."""
+        return self.evaluate(rows, weight=weight)
 
     def save(self, path: Path) -> None:
         """Write the model as a `.keras` file: data and weights, nothing pickled."""
@@ -72,6 +107,14 @@ class Learner(ABC):
     ) -> dict[str, Any]:
         """Write the model in a format of `EXPORTS`; what replaying `golden` found."""
         return export_verified(name, self.model, folder, golden, **options)[1]
+
+
+def whole_model(
+    front: Front, numeric: keras.Model, objective: Objective, name: str
+) -> keras.Model:
+    """Raw columns to the decision, through the front and a numeric core."""
+    outputs = objective.decide(numeric(front.model(front.inputs)))
+    return keras.Model(front.inputs, outputs, name=name)
 
 
 class KerasLearner(Learner):
@@ -105,22 +148,21 @@ class KerasLearner(Learner):
         self.plan = plan
         self.best_epoch = 0
         features = Features.of(front, data.statistics, objective.num_outputs)
-        network = MODELS.load(config.name)
+        network = LEARNERS.load(config.name)
         try:
             tensor = network(features, **config.options)
         except (TypeError, ValueError) as error:
             text = str(error).partition("\n")[0]
             raise ConfigError(f"model {config.name}: {text}") from error
         logits = objective.head(tensor)
-        self.numeric = keras.Model(features.inputs, logits, name="numeric_core")
-        self.model = keras.Model(
-            front.inputs,
-            objective.decide(self.numeric(front.model(front.inputs))),
-            name=name,
-        )
-        spec = {t.name: tf.TensorSpec(t.shape, t.dtype) for t in self.numeric.inputs}
+        self._take(keras.Model(features.inputs, logits, name="numeric_core"), name)
+
+    def _take(self, numeric: keras.Model, name: str) -> None:
+        self.numeric = numeric
+        self.model = whole_model(self.front, numeric, self.objective, name)
+        spec = {t.name: tf.TensorSpec(t.shape, t.dtype) for t in numeric.inputs}
         self._forward = tf.function(
-            lambda x: self.numeric(x, training=False), input_signature=[spec]
+            lambda x: numeric(x, training=False), input_signature=[spec]
         )
 
     def fit(self, train: Rows, validation: Rows) -> None:
@@ -128,6 +170,7 @@ class KerasLearner(Learner):
         targets = validation.targets
         weight = None if self.weight is None else self.weight[validation.index]
         prefix, core = cut(self.numeric)
+        tell_apart(core)
         # New rows lie between clean columns; rows are repeated behind the prefix, which
         # would compute each of them again.
         clean = self.balance.synthesised(train, self.plan.store)
@@ -144,6 +187,11 @@ class KerasLearner(Learner):
             ),
         )
         self.best_epoch = best_epoch + 1
+        smaller = pruned(self.numeric, core, validation, self.objective)
+        if smaller is not self.numeric:
+            self._take(smaller, self.model.name)
+            core = cut(smaller)[1]
+            engine = Engine(core.inputs, core.outputs[0])
         self._calibrate(engine, validation, targets, weight)
 
     def _monitor(self, targets: np.ndarray, weight: np.ndarray | None) -> Monitor:
@@ -191,7 +239,7 @@ class KerasLearner(Learner):
         both = [replace(rows, target=target) for rows in parts]
         return run_prefix(prefix, both, store)
 
-    def predict(self, rows: Rows) -> np.ndarray:
+    def undecided(self, rows: Rows) -> np.ndarray:
         logits = outputs_of(self._forward, rows, self.objective.num_outputs)
         return self.objective.outputs(logits)
 

@@ -13,6 +13,7 @@ from kerastrain.calibration import Correction
 from kerastrain.config import ObjectiveConfig
 from kerastrain.errors import ConfigError, unknown
 from kerastrain.layers import Calibrate, DecideLabel, Probabilities, Unstandardize
+from kerastrain.nets.members import MeanOfMembers, MemberHeads
 from kerastrain.schema import Target, Task
 
 __all__ = ["Objective"]
@@ -66,7 +67,16 @@ class Objective:
         return len(self.labels) if self.task == "multiclass" else 1
 
     def head(self, tensor: Any) -> Any:
-        """Logits or a standardised value, always float32: `(batch, num_outputs)`."""
+        """Logits or a standardised value, always float32: `(batch, num_outputs)`.
+
+        Members `(batch, k, d)` have a head each; what they say together comes out. A
+        network whose last layer is called `outputs` has its own.
+        """
+        if tensor._keras_history.operation.name == "outputs":
+            return tensor
+        if len(tensor.shape) == 3:
+            members = MemberHeads(self.num_outputs, name="head")(tensor)
+            return MeanOfMembers(self.task == "regression", name="mean")(members)
         return keras.layers.Dense(self.num_outputs, dtype="float32", name="head")(
             tensor
         )
@@ -106,8 +116,21 @@ class Objective:
         return targets.astype("int32")
 
     def row_loss(self) -> Callable[[Any, Any], Any]:
-        """`(targets (rows,), outputs (rows, num_outputs))` to losses `(rows,)`."""
-        return _ROW_LOSSES[self.loss](self)
+        """`(targets (rows,), outputs (rows, num_outputs))` to losses `(rows,)`.
+
+        Of outputs of members, `(rows, k, num_outputs)`, the mean of their losses.
+        """
+        loss = _ROW_LOSSES[self.loss](self)
+
+        def mean_loss(targets: Any, outputs: Any) -> Any:
+            if len(outputs.shape) == 2:
+                return loss(targets, outputs)
+            k = outputs.shape[1]
+            flat = ops.reshape(outputs, (-1, outputs.shape[2]))
+            losses = loss(ops.repeat(targets, k), flat)
+            return ops.mean(ops.reshape(losses, (-1, k)), axis=1)
+
+        return mean_loss
 
     def honest_loss(self) -> Callable[[Any, Any], Any]:
         """As `row_loss`, but what epochs are chosen by: of corrected logits.

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastrain.decision import rule_of
 from kerastrain.errors import ParityError
 from kerastrain.exports import EXPORTS
 from kerastrain.schema import Schema
@@ -86,9 +87,11 @@ def _full_float32() -> Iterator[None]:
 
 
 def _tolerance(model: keras.Model) -> float:
-    """By the least precise layer, however deep it sits."""
+    """By the least precise layer, however deep it sits, and the steepest at the end."""
     dtypes = {layer.compute_dtype for layer in model._flatten_layers()}
-    return max(TOLERANCES.get(dtype, TOLERANCE) for dtype in dtypes)
+    # A steep layer of `layers_decision` makes the differences before it larger.
+    steepest = max(getattr(layer, "steepness", 1.0) for layer in model.layers)
+    return max(1.0, steepest) * max(TOLERANCES.get(d, TOLERANCE) for d in dtypes)
 
 
 def _with_hard_rows(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -113,7 +116,7 @@ def _case(model: keras.Model, rows: Raw, tolerance: float) -> dict[str, Any]:
             for name, values in rows.items()
         },
         "outputs": {name: _plain(values) for name, values in outputs.items()},
-        "is_sure": _is_sure(outputs.get("probabilities"), num_rows, tolerance),
+        "is_sure": _is_sure(model, outputs.get("probabilities"), num_rows, tolerance),
     }
 
 
@@ -127,13 +130,16 @@ def _plain(values: np.ndarray) -> list:
 
 
 def _is_sure(
-    probabilities: np.ndarray | None, num_rows: int, tolerance: float
+    model: keras.Model,
+    probabilities: np.ndarray | None,
+    num_rows: int,
+    tolerance: float,
 ) -> list[bool]:
-    """False where two classes tie within the tolerance: either label is right."""
-    if probabilities is None or probabilities.shape[1] < 2:
+    """False where two labels tie within the tolerance: either is right."""
+    rule = rule_of(model)
+    if rule is None or probabilities is None or probabilities.shape[1] < 2:
         return [True] * num_rows
-    two = np.sort(probabilities, axis=1)[:, -2:]
-    return [bool(gap) for gap in two[:, 1] - two[:, 0] > 2 * tolerance]
+    return [bool(margin > tolerance) for margin in rule.margins(probabilities)]
 
 
 def export_verified(

@@ -13,6 +13,7 @@ from kerastrain.events import Event, log
 
 __all__ = [
     "ConsoleProgress",
+    "LiveOnly",
     "Progress",
     "WarningLines",
     "make_progress",
@@ -41,6 +42,9 @@ class Progress:
     def on_stage(self, name: str) -> None:
         """A stage of the flow begins."""
 
+    def on_line(self, text: str) -> None:
+        """Something was done inside a stage."""
+
     def on_epoch(
         self, epoch: int, epochs: int, logs: Mapping[str, float], epoch_s: float
     ) -> None:
@@ -65,6 +69,19 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class LiveOnly(Progress):
+    """Passes steps on, for a live line, and keeps quiet about epochs."""
+
+    def __init__(self, inner: Progress):
+        self._inner = inner
+        self.shows_steps = inner.shows_steps
+
+    def on_step(
+        self, done: int, total: int, figures: Mapping[str, float] | None = None
+    ) -> None:
+        self._inner.on_step(done, total, figures)
 
 
 class WarningLines(Progress):
@@ -107,6 +124,10 @@ class ConsoleProgress(Progress):
         self._stage, self._started = name, time.monotonic()
         if self._live is not None:
             self._live.start(refresh=True)
+
+    def on_line(self, text: str) -> None:
+        self._say(f"  {text}")
+        self._latest = {}
 
     def on_epoch(
         self, epoch: int, epochs: int, logs: Mapping[str, float], epoch_s: float

@@ -21,7 +21,7 @@ from typing import Any
 
 from kerastrain.errors import ConfigError, MissingExtra, suggest, unknown
 
-__all__ = ["Registry", "argument_docs"]
+__all__ = ["Registry", "argument_docs", "fits_and_predicts"]
 
 # What annotations of options may be made of.
 _WORDS = {name: getattr(typing, name) for name in ("Any", "Literal", "Optional")}
@@ -110,9 +110,16 @@ class Registry(Mapping[str, str]):
         return doc.partition("\n")[0]
 
     def options(self, name: str) -> dict[str, inspect.Parameter]:
-        """Keyword-only arguments of an entry: default and evaluated annotation."""
+        """Keyword-only arguments of an entry: default and evaluated annotation.
+
+        Of a class of the user's with `fit` and `predict` all that its constructor names
+        and that may be given by name, as scikit-learn has them.
+        """
         if ":" in name:
-            return _keyword_only(self.load(name))
+            loaded = self.load(name)
+            return (
+                _named(loaded) if fits_and_predicts(loaded) else _keyword_only(loaded)
+            )
         return _keyword_only(_stub(_definition(self[name])))
 
     def option_docs(self, name: str) -> dict[str, str]:
@@ -130,13 +137,16 @@ class Registry(Mapping[str, str]):
     ) -> dict[str, Any]:
         """All options of an entry in the order of its signature, as plain JSON types.
 
-        Those that are not among `options` have their default.
+        Those that are not among `options` have their default; of a class of the user's
+        with `fit` and `predict` they are left to its constructor.
 
         Raises:
             UnknownName: no such entry.
             ConfigError: an option that it does not have, or of the wrong type, or one
                 without a default that is not given.
         """
+        if ":" in name and fits_and_predicts(self.load(name)):
+            return self._given(name, options, path)
         known = self.options(name)
         for option in options:
             if option not in known:
@@ -151,6 +161,22 @@ class Registry(Mapping[str, str]):
                 raise ConfigError(f"{path}.{name} needs the option '{option}'.")
             checked[option] = _plain(parameter, value, f"{path}.{name}.{option}")
         return checked
+
+    def _given(
+        self, name: str, options: Mapping[str, Any], path: str
+    ) -> dict[str, Any]:
+        """Options as they are given, in plain types; its constructor checks the rest.
+
+        A default of it need not be one that YAML has.
+        """
+        known = self.options(name)
+        anything = inspect.Parameter("anything", inspect.Parameter.KEYWORD_ONLY)
+        return {
+            option: _plain(
+                known.get(option, anything), value, f"{path}.{name}.{option}"
+            )
+            for option, value in options.items()
+        }
 
     def option_schema(self, name: str) -> dict[str, Any]:
         """JSON Schema of the options of an entry, without its name."""
@@ -167,6 +193,13 @@ class Registry(Mapping[str, str]):
                 default = _plain(parameter, parameter.default, option)
                 properties[option]["default"] = default
         return {"properties": properties, "required": required}
+
+
+def fits_and_predicts(loaded: Any) -> bool:
+    """Whether it is a class with `fit` and `predict`, as scikit-learn has them."""
+    return inspect.isclass(loaded) and all(
+        callable(getattr(loaded, name, None)) for name in ("fit", "predict")
+    )
 
 
 def argument_docs(doc: str) -> dict[str, str]:
@@ -222,6 +255,15 @@ def _stub(node: ast.FunctionDef | ast.ClassDef) -> Callable[..., None]:
 def _keyword_only(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(function).parameters.values()
     return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def _named(cls: type) -> dict[str, inspect.Parameter]:
+    """What a constructor takes by name; a value of any type, if it is plain."""
+    parameters = inspect.signature(cls).parameters.values()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        p.name: p.replace(annotation=p.empty) for p in parameters if p.kind in by_name
+    }
 
 
 def _plain(parameter: inspect.Parameter, value: Any, place: str) -> Any:

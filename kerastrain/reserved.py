@@ -9,12 +9,19 @@ import re
 __all__ = ["is_reserved"]
 
 _OURS = """
-    average calibrate category_embedding clean_codes clean_numbers clean_text
-    codes concatenate core decide_label engine exact expand_dims finite_number fold
-    front get_item head impute kerastrain missing_indicator numbers numeric_core
-    parse_boolean parse_date
-    parse_number prefix probabilities rare_code robust_scale signed_log smooth_clip
-    self table unstandardize
+    average best_members calibrate category_embedding clamp clean_codes
+    clean_numbers clean_text code_weights codes column_tokens concatenate core cross
+    curve_probabilities decide_by_costs decide_by_threshold decide_label engine
+    exact expand_dims fading_dropout finite_number fold forest front front_scale
+    gaussian_likelihood get_item head impute interval_width kerastrain
+    linear_batch_ensemble log_shares logit_of_two mean_of_members member_heads
+    member_scale missing_indicator nearest ntk_dense number_tokens numbers
+    numeric_core one_hot one_hot_codes parametric_activation parse_boolean
+    parse_date parse_number pbld periodic_embedding piecewise_linear
+    piecewise_linear_embedding place_classes prefix probabilities quantile_normal
+    rare_code rbf_kernel robust_scale scale_probabilities self self_attention
+    shared_dense signed_log small_one_hot smooth_clip table take_columns
+    target_encoding unstandardize weighted_mean
 """
 _KERAS = """
     activation activity_regularization adaptive_average_pooling1d

@@ -9,6 +9,7 @@ from typing import Any
 
 from kerastrain import __version__
 from kerastrain.config import RunConfig, parse_config
+from kerastrain.config.parts import given
 from kerastrain.errors import ConfigError, Interrupted, RunError
 from kerastrain.secrets import HIDDEN, hide_passwords
 from kerastrain.store import RunFolder, read_json, write_json
@@ -67,6 +68,8 @@ def claim(config: RunConfig, name: str, in_memory: list[str]) -> Iterator[Claim]
     request = {
         "kerastrain": __version__,
         "config": hide_passwords(_asked(config)),
+        # A recipe goes by what was set, so a run that goes on has to know that.
+        "given": hide_passwords(given(config)),
         "in_memory": in_memory,
     }
     old = RunFolder(Path(config.out).expanduser()) if config.out else None
@@ -187,7 +190,8 @@ def request_of(path: str, given: Collection[str] = ()) -> RunConfig:
             f"The password of the data is not kept in {path}. Give the command that it "
             "was begun with once more, or a password from the environment (${NAME})."
         )
-    return parse_config({**request["config"], "out": str(path)}, where=path)
+    asked = request.get("given", request["config"])
+    return parse_config({**asked, "out": str(path)}, where=path)
 
 
 @contextlib.contextmanager

@@ -1,21 +1,23 @@
 """The whole flow in one function: a table in, a run folder out."""
 
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerastrain import environment
-from kerastrain.arrays import ArrayStore
 from kerastrain.assessment import assess
+from kerastrain.auto import check_model, leaderboard, learn, rank
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
-from kerastrain.events import Recorder, recording, warn
+from kerastrain.deciding import decide
+from kerastrain.decision import check as check_decision
+from kerastrain.estimator_learner import fit_for_own
+from kerastrain.events import warn
+from kerastrain.explaining import HeldOut, explain_run, write_background
 from kerastrain.fitting import Job
 from kerastrain.folds import cross_validate
 from kerastrain.gate import Gate
@@ -30,25 +32,24 @@ from kerastrain.given import (
 from kerastrain.ingest import Table, ingest
 from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
 from kerastrain.learner import Learner, resolved_fit
-from kerastrain.memory import Budget, give_back, limited, size_text
+from kerastrain.memory import limited
 from kerastrain.parity import golden_cases
 from kerastrain.parts import Parts, save_parts
 from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
+from kerastrain.recipes import with_recipe
 from kerastrain.report import write_report
-from kerastrain.resources import ResourceSampler
-from kerastrain.resumption import Claim, claim, going_on, request_of
+from kerastrain.resumption import request_of
 from kerastrain.runtime import Devices, resolved_precision, runtime
+from kerastrain.scene import Scene, array_store, budget, remove_arrays, scene
 from kerastrain.schema import Schema
-from kerastrain.secrets import HIDDEN, hide_password
 from kerastrain.serving import Run
 from kerastrain.source import Source
 from kerastrain.store import RunFolder, write_json, write_text
-from kerastrain.texts import text_bytes
 
 __all__ = ["run", "train"]
 
-Stages = environment.Stages
+_EXPLAIN_SHARE = 0.1  # of a time limit
 
 
 def train(
@@ -136,84 +137,49 @@ def run(
         frames: tables in memory that stand for `data`, `validation` and `test`.
         callbacks: Keras callbacks of the user's.
     """
-    frames = frames or {}
-    with _scene(config, frames, progress or Progress()) as scene, ExitStack() as stack:
-        folder, stage = scene.claimed.folder, scene.stage
-        budget = stack.enter_context(limited(_budget(config, folder)))
-        gate = Gate(config, scene.recorder)
+    frames, config = frames or {}, _checked(config)
+    around = scene(config, frames, progress or Progress())
+    with around as here, ExitStack() as stack:
+        folder, stage = here.claimed.folder, here.stage
+        limit = stack.enter_context(limited(budget(config, folder)))
+        gate = Gate(config, here.recorder)
         with stage("profile"):
             sources = open_sources(config, frames)
-            scene.claimed.check_data(fingerprints(sources))
+            here.claimed.check_data(fingerprints(sources))
             schema = _profile(sources.data, config)
             gate.check_table()
-        store = _array_store(budget, schema, folder)
-        stack.callback(_remove_arrays, store, config)
+        store = array_store(limit, schema, folder)
+        stack.callback(remove_arrays, store, config)
         with stage("ingest"):
             table = ingest(sources.all, schema, store)
         with stage("split"):
             config, fits = draw(table, schema, config, sources.own, store)
             save_parts(fits, folder.split)
             raw = _golden_rows(fits[0], table, schema)
+            held_out = HeldOut.of(table, schema, fits, seed=config.seed)
         devices = stack.enter_context(runtime(config.runtime, seed=config.seed))
-        scene.sampler.has_devices = True
-        config = _resolved(config, schema, fits[0], devices)
+        here.sampler.has_devices = True
+        asked, config = config, _resolved(config, schema, fits[0], devices)
         write_text(folder.config, config.dumps())
         write_text(folder.schema, schema.dumps())
         job = Job(
-            table, schema, config, store, folder, devices, scene.progress, stage,
-            sources.own, callbacks, scene.started_s, len(fits),
+            table, schema, config, store, folder, devices, here.progress, stage,
+            sources.own, callbacks, here.started_s, len(fits), asked,
         )  # fmt: skip
         learner, metrics = _trained(job, fits, gate)
         config = job.config  # the first fit may have settled more of it
         write_text(folder.config, config.dumps())
         write_json(folder.metrics, metrics)  # a failed export leaves the scores
+        with stage("explain"):
+            _explain(learner, held_out, job)
         with stage("export"):
             learner.save(folder.model)
             metrics["parity"] = _export(learner, schema, raw, config, folder)
             write_json(folder.metrics, metrics)
-        _tell_time(config, scene.started_s)
-        _report(scene, config, sources)
-        scene.claimed.finish()
+        _tell_time(config, here.started_s)
+        _report(here, config, sources)
+        here.claimed.finish()
     return Run(folder, learner.model)
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What is there around the stages of a run.
-
-    Args:
-        stage: times a stage and tells it to the progress.
-        started_s: by `time.monotonic`.
-    """
-
-    claimed: Claim
-    recorder: Recorder
-    progress: Progress
-    stages: Stages
-    stage: Callable[[str], Any]
-    sampler: ResourceSampler
-    started_s: float
-
-
-@contextmanager
-def _scene(
-    config: RunConfig, frames: dict[str, Any], progress: Progress
-) -> Iterator[_Scene]:
-    """The folder of the run, claimed, with its events and resources being recorded."""
-    started_s, stages = time.monotonic(), Stages()
-    with ExitStack() as stack:
-        stack.enter_context(progress)
-        claimed = stack.enter_context(claim(config, _run_name(config), sorted(frames)))
-        folder = claimed.folder
-        stack.enter_context(going_on(folder))
-        recorder = stack.enter_context(
-            recording(folder.events, progress.on_event, goes_on=claimed.is_resumed)
-        )
-        sampler = stack.enter_context(
-            ResourceSampler(folder.resources, config.watch.resources_every)
-        )
-        stage = _announced(stages, progress, sampler)
-        yield _Scene(claimed, recorder, progress, stages, stage, sampler, started_s)
 
 
 def _trained(job: Job, fits: list[Parts], gate: Gate) -> tuple[Learner, dict[str, Any]]:
@@ -223,6 +189,9 @@ def _trained(job: Job, fits: list[Parts], gate: Gate) -> tuple[Learner, dict[str
     else:
         learner, metrics = _single(job, fits[0], gate)
     metrics |= {"split": described(job.config, fits), **job.settled.metrics}
+    board = leaderboard(job)
+    if board is not None:
+        metrics["leaderboard"] = board.as_dict()
     return learner, metrics
 
 
@@ -232,35 +201,22 @@ def _single(job: Job, parts: Parts, gate: Gate) -> tuple[Learner, dict[str, Any]
         job.table.release(job.store)  # it is encoded
         gate.check_rows(data, job)
     with job.stage("train"):
-        learner = job.fit(data)
+        learner = learn(job, data)
+        decide(learner, data, job.config.decision)
         learner.save(job.folder.model)
     with job.stage("evaluate"):
-        return learner, assess(learner, data, job.target, seed=job.config.seed)
+        rank(job, learner, data)
+        seed, keep = job.config.seed, job.folder.test_predictions
+        return learner, assess(learner, data, job.target, seed=seed, keep=keep)
 
 
 # --- the stages, in the order of the flow -----------------------------------------
 
 
-def _run_name(config: RunConfig) -> str:
-    data = config.data[0] if isinstance(config.data, list) else config.data
-    shown = hide_password(data or "frame").replace(HIDDEN, "")
-    plain = re.split("[?*]", shown)[0].rstrip("/")
-    stem = Path(plain).name.rpartition(":")[2].partition(".")[0] or "data"
-    return f"{stem}-{config.target}"
-
-
-def _announced(
-    stages: Stages, progress: Progress, sampler: ResourceSampler
-) -> Callable[[str], Any]:
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        progress.on_stage(name)
-        sampler.stage = name
-        with stages(name):
-            yield
-        give_back()
-
-    return stage
+def _checked(config: RunConfig) -> RunConfig:
+    """ConfigError for a model that cannot be, before any data is read."""
+    check_model(config.model)
+    return fit_for_own(config)
 
 
 def _profile(source: Source, config: RunConfig) -> Schema:
@@ -277,38 +233,14 @@ def _profile(source: Source, config: RunConfig) -> Schema:
     )
 
 
-def _budget(config: RunConfig, folder: RunFolder) -> Budget:
-    """What the run may take; DataError when that is too little for any run."""
-    base, total = environment.resident_bytes(), config.runtime.memory
-    if total == "auto":
-        total = base + environment.free_memory_bytes() // 2
-    budget = Budget(total, base, folder.arrays)
-    budget.check()
-    return budget
-
-
-def _array_store(budget: Budget, schema: Schema, folder: RunFolder) -> ArrayStore:
-    """DataError when what cannot be put on disk does not fit."""
-    needed, name = text_bytes(schema)
-    budget.check(
-        needed,
-        f"Different texts take {size_text(needed)}, those of '{name}' the most: leave "
-        f"it out (--ignore {name}) if they name rows."
-        if needed
-        else "",
-    )
-    return ArrayStore(folder.arrays, budget.arrays)
-
-
-def _remove_arrays(store: ArrayStore, config: RunConfig) -> None:
-    if not config.runtime.keep_arrays:
-        store.remove_files()
-
-
 def _resolved(
     config: RunConfig, schema: Schema, parts: Parts, devices: Devices
 ) -> RunConfig:
     """`config` with every `auto` as what it came to, so that it repeats this run."""
+    assert schema.target is not None, "profile sets it when it is asked for"
+    task = schema.target.task
+    check_decision(task, schema.target.labels, config.decision)
+    config = with_recipe(config, task, len(parts.train))
     fit = resolved_fit(config.fit, len(parts.train), devices.num_replicas)
     precision = resolved_precision(config.runtime.precision)
     types = {
@@ -318,7 +250,7 @@ def _resolved(
         for column in schema.features
     }
     update: dict[str, Any] = {
-        "task": schema.target.task if schema.target else "auto",
+        "task": task,
         "fit": fit,
         "features": config.features.resolved(len(parts.train)),
         "runtime": config.runtime.model_copy(update={"precision": precision}),
@@ -331,6 +263,22 @@ def _golden_rows(parts: Parts, table: Table, schema: Schema) -> dict[str, np.nda
     """Raw rows to replay; test rows first, with values that the model never saw."""
     first = [rows[:256] for rows in (parts.test, parts.validation, parts.train)]
     return table.raw(schema, np.concatenate(first)[:256])
+
+
+def _explain(learner: Learner, held_out: HeldOut, job: Job) -> None:
+    """What the model goes by and where it is weak, for the report."""
+    config, folder, schema = job.config, job.folder, job.schema
+    if not (config.explain and learner.is_keras):
+        return
+    limit, seconds = config.fit.time_limit, config.explain
+    if limit is not None:
+        seconds = min(seconds, _EXPLAIN_SHARE * limit)
+    found = explain_run(
+        learner.model, held_out, schema, seed=config.seed, seconds=seconds
+    )
+    write_json(folder.explanation, found)
+    if len(held_out):
+        write_background(folder.background, held_out, schema)
 
 
 def _export(
@@ -362,18 +310,20 @@ def _tell_time(config: RunConfig, started_s: float) -> None:
         )
 
 
-def _report(scene: _Scene, config: RunConfig, sources: Sources) -> None:
+def _report(here: Scene, config: RunConfig, sources: Sources) -> None:
     """The report shows the surroundings, so they stand there before it is made; the
     time that it took is added."""
-    folder, stages = scene.claimed.folder, scene.stages
+    folder, stages = here.claimed.folder, here.stages
     surroundings = _environment(config, sources, stages)
     write_json(folder.environment, surroundings)
-    with scene.stage("report"):
+    with here.stage("report"):
         write_report(folder)
     write_json(folder.environment, surroundings | {"stages": stages.records})
 
 
-def _environment(config: RunConfig, sources: Sources, stages: Stages) -> dict[str, Any]:
+def _environment(
+    config: RunConfig, sources: Sources, stages: environment.Stages
+) -> dict[str, Any]:
     return environment.describe(
         config.seed, fingerprints(sources), sys.argv, stages=stages
     )

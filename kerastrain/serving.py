@@ -1,8 +1,7 @@
 """A finished run: predictions for a frame or a file of any size, scores, exports."""
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import tensorflow as tf
 
 from kerastrain import evaluation
@@ -22,11 +19,14 @@ from kerastrain.config import RunConfig, parse_config
 from kerastrain.config.file import load_config
 from kerastrain.errors import ConfigError, RunError
 from kerastrain.events import note, warn
+from kerastrain.explaining import explain_rows
 from kerastrain.ingest import ingest
 from kerastrain.parity import export_verified
+from kerastrain.saved import check_exportable, has_model, load_model
 from kerastrain.schema import Column, Schema, Target, check_present, no_such_column
 from kerastrain.source import Source, open_source, source_of_new_data
 from kerastrain.store import RunFolder, atomic, read_json
+from kerastrain.tablefile import table_writer
 
 __all__ = ["Run", "load"]
 
@@ -34,19 +34,23 @@ __all__ = ["Run", "load"]
 BATCH_ROWS = 8_192
 
 
-def load(folder: str | Path) -> "Run":
+def load(folder: str | Path, *, trusted: Sequence[str] = ()) -> "Run":
     """A run from its folder, in any process. Nothing of it is read before it is used.
+
+    Args:
+        trusted: types of an estimator of one's own that may be imported, as
+            `"my_pkg.module.MyClassifier"`; see `OwnEstimator`.
 
     Raises:
         RunError: there is no such run, or it was stopped before it had a model.
     """
     files = RunFolder.open(folder)
-    if not files.model.is_file():
+    if not has_model(files):
         raise RunError(
             f"The run in {files.path} has no model: it was stopped before the end of "
             "training. Train again, with another --out or after deleting it."
         )
-    return Run(files)
+    return Run(files, trusted=trusted)
 
 
 class Run:
@@ -56,28 +60,21 @@ class Run:
         folder: names of its files; `str(run.folder.path)` is where they lie.
     """
 
-    def __init__(self, folder: RunFolder, model: keras.Model | None = None):
-        self.folder = folder
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: keras.Model | None = None,
+        *,
+        trusted: Sequence[str] = (),
+    ):
+        self.folder, self.trusted = folder, trusted
         if model is not None:
             self.model = model
 
     @cached_property
     def model(self) -> keras.Model:
         """The Keras model from raw columns to the decision."""
-        # Keras looks classes up by registered name; importing registers ours.
-        for name in COLUMNS:
-            COLUMNS.load(name, trusted=False)
-        import kerastrain.layers
-        import kerastrain.parsing  # noqa: F401
-
-        try:
-            return keras.saving.load_model(self.folder.model, compile=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            text = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
-            raise RunError(
-                f"Cannot load {self.folder.model}: {text}. If the run used a network "
-                "or layers of your own, import their module first."
-            ) from error
+        return load_model(self.folder, self.trusted)
 
     @cached_property
     def schema(self) -> Schema:
@@ -123,6 +120,8 @@ class Run:
     ) -> pd.DataFrame:
         """`prediction`, and `probability_<label>` of each class, one row per row.
 
+        Of a regression with intervals `lower` and `upper` stand beside `prediction`.
+
         Args:
             data: a pandas, polars or pyarrow table, or what `train` takes as data.
                 Columns are found by name; others than the model's are not looked at.
@@ -135,9 +134,7 @@ class Run:
         """
         rows = self._source(data, max_bad_rows, where, source)
         batches = [frame for _, frame in self._predictions(rows)]
-        frame = (
-            pd.concat(batches, ignore_index=True) if batches else self._frame([], None)
-        )
+        frame = pd.concat(batches, ignore_index=True) if batches else self._frame()
         if isinstance(data, pd.DataFrame) and len(data) == len(frame):
             frame.index = data.index
         return frame
@@ -166,14 +163,14 @@ class Run:
         rows = self._source(data, max_bad_rows, where, source)
         if id_column is not None and id_column not in rows.schema.names:
             raise no_such_column(id_column, rows.schema.names, where=rows.name)
-        empty = pa.Table.from_pandas(self._frame([], None), preserve_index=False)
+        empty = pa.Table.from_pandas(self._frame(), preserve_index=False)
         if id_column in empty.column_names:
             raise ConfigError(
                 f"The id column '{id_column}' has the name of a column of predictions. "
                 "Rename it in the data."
             )
         num_rows = 0
-        with atomic(Path(out)) as temporary, _table_writer(temporary) as write:
+        with atomic(Path(out)) as temporary, table_writer(temporary) as write:
             for ids, frame in self._predictions(rows, id_column):
                 table = pa.Table.from_pandas(frame, preserve_index=False)
                 if ids is not None:
@@ -202,9 +199,48 @@ class Run:
             where=where,
         )
 
+    def explain(
+        self,
+        data: Any,
+        *,
+        label: str | None = None,
+        samples: int = 32,
+        max_rows: int = 1_000,
+        id_column: str | None = None,
+        where: str | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """What each column adds to what the model says about each row.
+
+        `output`, a probability of the class in `explained` or a predicted value, is
+        `base` and every `contribution_<column>` together; see `explaining.shapley`.
+
+        Args:
+            data: as for `predict`; `where` and `source` too.
+            label: the class to explain; by default the row's own, or the positive one.
+            samples: rows to compare with, 100 at most; more are more exact and slower.
+            max_rows: rows after these are not explained, which a note tells.
+            id_column: a column of `data` to copy in front.
+        """
+        rows = self._source(data, 0.0, where, source)
+        if id_column is not None:
+            check_present([id_column], rows.schema.names, where=rows.name)
+        feeds = self._feeds(rows, id_column)
+        wishes: dict[str, Any] = {"label": label, "samples": samples}
+        wishes |= {"max_rows": max_rows, "id_column": id_column}
+        return explain_rows(self.model, feeds, self.folder, self.schema, **wishes)
+
     def _predictions(
         self, source: Source, id_column: str | None = None
     ) -> Iterator[tuple[pa.Array | None, pd.DataFrame]]:
+        for ids, feed in self._feeds(source, id_column):
+            outputs = {k: v.numpy() for k, v in self._decide(feed).items()}
+            yield ids, self._frame(outputs)
+
+    def _feeds(
+        self, source: Source, id_column: str | None
+    ) -> Iterator[tuple[pa.Array | None, dict[str, tf.Tensor]]]:
+        """The columns of the model in batches, and the column of ids."""
         self._check_columns(source)
         names = [column.name for column in self.schema.features]
         wanted = names if id_column in (None, *names) else [*names, str(id_column)]
@@ -214,9 +250,7 @@ class Run:
                 column.input: _raw(column, batch, source.name, first_row, unread)
                 for column in self.schema.features
             }
-            outputs = {k: v.numpy() for k, v in self._decide(feed).items()}
-            ids = batch.column(id_column) if id_column is not None else None
-            yield ids, self._frame(outputs["prediction"], outputs.get("probabilities"))
+            yield batch.column(id_column) if id_column is not None else None, feed
             first_row += batch.num_rows
         for name, count in (+unread).items():
             warn(
@@ -239,18 +273,29 @@ class Run:
                 columns=extra[:100],
             )
 
-    def _frame(self, prediction: Any, probabilities: np.ndarray | None) -> pd.DataFrame:
+    def _frame(self, outputs: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
+        """What the model gives as columns; without any, they have no rows."""
         target = self.target
         if target.task == "regression":
-            return pd.DataFrame({"prediction": np.asarray(prediction, "float32")})
-        texts = [text.decode("utf-8") for text in prediction]
-        if probabilities is None:
-            probabilities = np.zeros((0, len(target.labels)), "float32")
+            # In this order, whatever the order of the model.
+            names = [n for n in ("prediction", "lower", "upper") if n in self._outputs]
+            values = outputs or {name: np.zeros(0) for name in names}
+            return pd.DataFrame({n: np.asarray(values[n], "float32") for n in names})
+        found = outputs or {
+            "prediction": np.zeros(0, object),
+            "probabilities": np.zeros((0, len(target.labels)), "float32"),
+        }
+        texts = [text.decode("utf-8") for text in found["prediction"]]
         columns = {
-            f"probability_{label}": probabilities[:, i]
+            f"probability_{label}": found["probabilities"][:, i]
             for i, label in enumerate(target.labels)
         }
         return pd.DataFrame({"prediction": pd.Series(texts, dtype="str"), **columns})
+
+    @property
+    def _outputs(self) -> list[str]:
+        """Names of what the model gives."""
+        return list(self.model.output)
 
     # --- scores, exports ------------------------------------------------------------
 
@@ -287,20 +332,25 @@ class Run:
                 f"{labelled.name}: {table.num_rows - len(rows):,} of "
                 f"{table.num_rows:,} rows have no known target and are left out.",
             )
-        name = "prediction" if self.target.task == "regression" else "probabilities"
         outputs = []
         for start in range(0, len(rows), BATCH_ROWS):
             raw = table.raw(self.schema, rows[start : start + BATCH_ROWS])
             feed = {
                 c.input: _tensor(raw[c.input], c.dtype) for c in self.schema.features
             }
-            outputs.append(self._decide(feed)[name].numpy())
+            outputs.append({k: v.numpy() for k, v in self._decide(feed).items()})
         assert table.target is not None
+        task, labels = self.target.task, self.target.labels
+        name = "prediction" if task == "regression" else "probabilities"
+        prediction = np.concatenate([one["prediction"] for one in outputs])
+        numbers = {label.encode("utf-8"): i for i, label in enumerate(labels)}
+        predicted = np.array([numbers[text] for text in prediction]) if labels else None
         return evaluation.evaluate(
-            self.target.task,
+            task,
             table.target[rows],
-            np.concatenate(outputs),
+            np.concatenate([one[name] for one in outputs]),
             weight=None if table.weight is None else table.weight[rows],
+            predicted=predicted,
             seed=self.config.seed,
         )
 
@@ -309,7 +359,9 @@ class Run:
 
         Raises:
             ParityError: the export does not give this model's numbers.
+            ConfigError: it has an estimator of one's own, which is no Keras model.
         """
+        check_exportable(self.folder)
         golden = read_json(self.folder.golden)
         return export_verified(
             name, self.model, self.folder.exports, golden, **options
@@ -341,25 +393,3 @@ def _tensor(values: Any, dtype: str) -> tf.Tensor:
     if isinstance(values, pa.Array):
         values = values.to_numpy(zero_copy_only=False)
     return tf.constant(values, dtype)
-
-
-@contextlib.contextmanager
-def _table_writer(path: Path) -> Iterator[Any]:
-    """A function that appends Arrow tables to a CSV or Parquet file."""
-    writer: Any = None
-
-    def write(table: pa.Table) -> None:
-        nonlocal writer
-        if writer is None:
-            is_csv = path.suffix.lower() == ".csv"
-            make = pyarrow.csv.CSVWriter if is_csv else pq.ParquetWriter
-            writer = make(str(path), table.schema)
-        writer.write_table(table)
-
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise ConfigError(f"{path.name}: predictions are written as .csv or .parquet.")
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()

@@ -14,7 +14,7 @@ from typing import Any
 
 from kerastrain.errors import ConfigError, RunError, StorageError
 
-__all__ = ["RunFolder", "atomic"]
+__all__ = ["ModelParts", "RunFolder", "atomic"]
 
 
 @contextlib.contextmanager
@@ -125,6 +125,15 @@ def read_json(path: Path) -> Any:
         raise RunError(f"Cannot read {path}: {error}") from error
 
 
+class ModelParts:
+    """Names of the files of a model that is no Keras model as a whole."""
+
+    def __init__(self, path: Path):
+        self.front = path / "front.keras"
+        self.estimator = path / "estimator.skops"
+        self.decision = path / "decision.keras"
+
+
 class RunFolder:
     """Names of the files of a run. Only this class knows them."""
 
@@ -135,11 +144,16 @@ class RunFolder:
         self.split = self.path / "split.parquet"
         self.metrics = self.path / "metrics.json"
         self.history = self.path / "history.csv"
+        self.leaderboard = self.path / "leaderboard.csv"
+        self.test_predictions = self.path / "test_predictions.parquet"
         self.resources = self.path / "resources.csv"
         self.events = self.path / "events.jsonl"
         self.environment = self.path / "environment.json"
         self.model = self.path / "model.keras"
+        self.model_parts = self.model.with_suffix("")  # see `ModelParts`
         self.golden = self.path / "golden.json"
+        self.explanation = self.path / "explanation.json"
+        self.background = self.path / "background.parquet"
         self.checkpoints = self.path / "checkpoints"
         self.exports = self.path / "exports"
         self.tensorboard = self.path / "tensorboard"

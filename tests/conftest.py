@@ -13,6 +13,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports Te
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(autouse=True, scope="session")
+def plain_network() -> None:
+    """Tests that name no model train the plain network and explain nothing: the default,
+    a portfolio, takes minutes. What it does is in test_auto.py and test_explaining.py,
+    which ask for it; a test asks a fresh process for the default."""
+    from kerastrain.config import ModelConfig, RunConfig
+
+    ModelConfig.model_fields["name"].default = "mlp"
+    ModelConfig.model_rebuild(force=True)
+    RunConfig.model_fields["model"].default = ModelConfig()
+    RunConfig.model_fields["explain"].default = 0.0
+    RunConfig.model_rebuild(force=True)
+
+
 @pytest.fixture
 def run_python() -> Callable[..., str]:
     """Run code in a fresh process, where nothing is imported yet; gives its stdout."""

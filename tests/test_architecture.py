@@ -18,19 +18,23 @@ PACKAGE = Path(kerastrain.__file__).parent
 # "models.*" are its leaves, which never import each other. A new file gets its place.
 ORDER = {
     "words": """errors secrets store events progress registry optimizers columns exports
-        models sources trackers config reserved schema""",
+        estimators models sources trackers config reserved schema""",
     "data": """arrays memory environment resources kinds remote files selection source
-        unify textfiles dialect lines malformed flat folders published tensors
+        unify tablefile textfiles dialect lines malformed flat folders published tensors
         duckfile sqlrows sources.* parts assign
         timesplit splitrows groupsplit splitevents split encoded formats layers parsing
         columns.* statistics mixtures detection quality targets splitkeys texts
         profile ingest features pipeline blocks resampling surrogate""",
-    "parts": """models.* calibration objective comparison imbalance runtime schedules
+    "parts": """nets encodings forest kernels sklearn_inputs models.* piecewise
+        layers_decision calibration thresholds intervals decision metrics blendloss
+        blending objective comparison imbalance runtime schedules
         engine evaluation training baselines curves trackers.* exports.*
-        parity""",
-    "learners": "prepare shift timedrift learner",
-    "runs": """report assessment ensemble fitting foldscores folds inputs gate serving
-        resumption given run differences reproduction guests""",
+        parity explaining""",
+    "learners": """prepare shift timedrift estimator boosting sklearn_base sklearn_trees
+        estimators.* recipes chain learner estimator_learner""",
+    "runs": """report assessment blend ensemble deciding bagging leaderboard portfolio
+        fitting auto foldscores folds inputs gate registered saved serving direct
+        resumption given scene run differences paired comparing reproduction guests""",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]

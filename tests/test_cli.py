@@ -21,7 +21,8 @@ from kerastrain.events import recording, warn
 from kerastrain.store import RunFolder
 
 COMMANDS = [
-    "train", "profile", "predict", "evaluate", "report", "export", "reproduce", *TABLES
+    "train", "profile", "predict", "evaluate", "report", "export", "reproduce",
+    "compare", "explain", *TABLES
 ]  # fmt: skip
 HEAVY = ["tensorflow", "keras", "pandas", "pyarrow", "duckdb", "sklearn", "plotly"]
 

@@ -9,7 +9,7 @@ from kerastrain.config import RunConfig, parse_config
 from kerastrain.config.file import load_config, with_overrides, with_values, yaml_text
 from kerastrain.config.schema import config_schema
 from kerastrain.errors import ConfigError, UnknownName
-from kerastrain.models import MODELS
+from kerastrain.models import LEARNERS
 from kerastrain.optimizers import OPTIMIZER_OPTIONS
 
 
@@ -34,7 +34,7 @@ def test_a_resolved_configuration_is_a_valid_input_that_gives_the_same(tmp_path)
 
 
 def test_a_resolved_configuration_holds_the_options_that_were_not_given():
-    assert set(config().model.options) == set(MODELS.options("mlp"))
+    assert set(config().model.options) == set(LEARNERS.options("mlp"))
     assert config(model={"widths": [8]}).model.options["widths"] == [8]
 
 
@@ -91,7 +91,8 @@ def test_a_resolved_configuration_holds_the_options_that_were_not_given():
         (
             {"optimizer": {"name": "adamw", "lerning_rate": 1}},
             "optimizer: adamw has no option 'lerning_rate'. Did you mean "
-            "'learning_rate'? Options: learning_rate, weight_decay, clip_norm, "
+            "'learning_rate'? Options: learning_rate, weight_decay, "
+            "decay_schedule, clip_norm, "
             "clip_each_norm, clip_value, no_decay, rates, layer_decay, unfreeze, "
             "beta_1, beta_2, epsilon, amsgrad.",
         ),
@@ -288,10 +289,10 @@ def test_the_schema_completes_the_options_of_each_name():
         for choice in parts["ModelConfig"]["anyOf"]
         if "properties" in choice
     }
-    assert set(by_name) == {*MODELS, None}
-    for name in MODELS:
+    assert set(by_name) == {*LEARNERS, None}
+    for name in LEARNERS:
         own = set(by_name[name]["properties"]) - {"name"}
-        assert own == set(MODELS.options(name))
+        assert own == set(LEARNERS.options(name))
     assert by_name["mlp"]["properties"]["dropout"]["type"] == "number"
     assert by_name["mlp"]["properties"]["dropout"]["description"]
     assert not by_name["mlp"]["additionalProperties"]

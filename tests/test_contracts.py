@@ -1,17 +1,27 @@
 """Every entry of every table keeps the contract of its kind."""
 
+import functools
+import json
+
 import keras
 import numpy as np
 import pytest
 
+from kerastrain.arrays import ArrayStore
 from kerastrain.columns import COLUMNS
-from kerastrain.config import FeaturesConfig, ObjectiveConfig
+from kerastrain.config import FeaturesConfig, ImbalanceConfig, ObjectiveConfig
 from kerastrain.encoded import TrainValues
+from kerastrain.estimator_learner import EstimatorLearner
+from kerastrain.estimators import ESTIMATORS
 from kerastrain.exports import EXPORTS
+from kerastrain.exports.saved_model import saved_model
 from kerastrain.features import Features, Front, NumberStatistics
-from kerastrain.models import MODELS
+from kerastrain.imbalance import Balance
+from kerastrain.kernels import LEAST_LOGIT
+from kerastrain.models import LEARNERS, MODELS
 from kerastrain.objective import Objective
-from kerastrain.pipeline import cut
+from kerastrain.pipeline import Rows, cut
+from kerastrain.prepare import Prepared
 from kerastrain.schedules import SCHEDULES, Monitor, Steps
 from kerastrain.schema import Column, ColumnStats, Schema, Target
 from kerastrain.sources import SOURCES
@@ -23,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 NAN = np.nan
-TABLES = (SOURCES, COLUMNS, MODELS, SCHEDULES, EXPORTS, TRACKERS)
+TABLES = (SOURCES, COLUMNS, LEARNERS, SCHEDULES, EXPORTS, TRACKERS)
 ENTRIES = [
     pytest.param(table, name, id=f"{table.kind}: {name}")
     for table in TABLES
@@ -196,3 +206,141 @@ def test_every_model_learns_from_its_columns(name):
     for variable in core.trainable_variables:
         moved = np.abs(variable.numpy() - before[variable.path]).max()
         assert moved > 0, variable.path
+
+
+# --- estimators -------------------------------------------------------------------
+
+LABELS = {"binary": ["n", "y"], "multiclass": ["a", "b", "c", "d"], "regression": []}
+CLASSES_ONLY = ("logistic_regression", "naive_bayes")
+FITS = [
+    (name, task)
+    for name in ESTIMATORS
+    for task in LABELS
+    if task != "regression" or name not in CLASSES_ONLY
+]
+TINY = {"rounds": 8, "trees": 8, "max_rounds": 8}  # of the options that an entry has
+NUM_ROWS, NUM_TRAIN = 90, 60
+
+
+def table_of(task):
+    """Raw columns with gaps, and targets, of which class 1 of 4 has no row."""
+    rng = np.random.default_rng(0)
+    raw = {
+        "x": rng.normal(2, 2, NUM_ROWS).astype("float32"),
+        "gaps": rng.normal(size=NUM_ROWS).astype("float32"),
+        "c": rng.choice(np.array(["a", "b", ""], object), NUM_ROWS),
+        "d": rng.choice(np.array(["", "x"], object), NUM_ROWS),
+    }
+    raw["gaps"][rng.random(NUM_ROWS) < 0.3] = NAN
+    score = raw["x"] + 2.0 * (raw["c"] == "a") + rng.normal(size=NUM_ROWS)
+    if task == "regression":
+        return raw, 50 * score
+    edges = np.quantile(score, [0.5] if task == "binary" else [0.4, 0.4, 0.7])
+    return raw, np.digitize(score, edges)
+
+
+@functools.cache
+def prepared(task):
+    raw, target = table_of(task)
+    front = front_of(COLUMNS_OF["both"])
+    arrays = {n: np.asarray(array) for n, array in front.model(raw).items()}
+    train = np.arange(NUM_TRAIN)
+    statistics = NumberStatistics.of(arrays["numbers"], train)
+    goal = Target(name="y", task=task, labels=LABELS[task])
+    weight = np.ones(NUM_ROWS, "float32")
+    parts = (train, np.arange(NUM_TRAIN, NUM_ROWS), np.arange(0))
+    return Prepared(
+        front,
+        statistics,
+        Objective.of(goal, ObjectiveConfig(), target[train]),
+        Balance(ImbalanceConfig(method="none"), np.zeros(0), statistics),
+        *(Rows(arrays, target, weight, rows) for rows in parts),
+        weight=None,
+    )
+
+
+@functools.cache
+def fitted(name, task):
+    """An estimator as a learner, fitted once for all tests."""
+    options = {k: v for k, v in TINY.items() if k in ESTIMATORS.options(name)}
+    data = prepared(task)
+    estimator = ESTIMATORS.load(name)(**options)
+    learner = EstimatorLearner(data, estimator, ArrayStore())
+    learner.fit(data.train, data.validation)
+    return learner
+
+
+@pytest.mark.parametrize(("entry", "task"), FITS)
+def test_every_estimator_gives_as_layers_what_it_gives_itself(entry, task):
+    learner = fitted(entry, task)
+    clean = {name: np.array(array) for name, array in learner.front.model(RAW).items()}
+    clean["codes"][1] = 0
+    own = learner.estimator.scores(clean["numbers"], clean["codes"])
+    assert own.dtype == "float32"
+    assert own.shape == (5, learner.objective.num_outputs)
+    assert np.isfinite(own).all()
+    np.testing.assert_allclose(learner.numeric(clean), own, rtol=1e-4, atol=1e-4)
+    if task == "multiclass":
+        assert (own[:, 1] == LEAST_LOGIT).all()
+    assert np.std(learner.predict(prepared(task).train)) > 0
+    assert not learner.model.trainable_variables
+
+
+# --- a fresh process --------------------------------------------------------------
+
+FROM_KERAS = """
+import keras
+from kerastrain.registered import register_all
+
+register_all()
+
+def loaded(path):
+    return keras.saving.load_model(path / "model.keras", safe_mode=True)
+"""
+FROM_SAVED_MODEL = """
+sys.modules["kerastrain"] = None  # it must stand on its own
+
+def loaded(path):
+    model = tf.saved_model.load(path / "saved_model")
+    return lambda columns: model.signatures["serving_default"](**columns)
+"""
+ANSWERS = """
+texts = json.loads(pathlib.Path(sys.argv[1], "raw.json").read_text())
+raw = {name: tf.constant(values) for name, values in texts.items()}
+for path in pathlib.Path(sys.argv[1]).glob("*/"):
+    answers = {name: y.numpy().tolist() for name, y in loaded(path)(raw).items()}
+    print(json.dumps([path.name, answers], default=bytes.decode))
+"""
+START = "import json, pathlib, sys\nimport tensorflow as tf\n"
+
+
+@pytest.mark.slow
+def test_every_learner_gives_the_same_in_a_fresh_process(tmp_path, run_python):
+    models = {f"{name} {task}": fitted(name, task).model for name, task in FITS}
+    models |= {
+        f"{name} {t}": Whole(name, "both", t).model for name in MODELS for t in LABELS
+    }
+    for place, model in models.items():
+        (tmp_path / place).mkdir()
+        model.save(tmp_path / place / "model.keras")
+        saved_model(model, tmp_path / place)
+    raw = {name: values.tolist() for name, values in RAW.items()}
+    (tmp_path / "raw.json").write_text(json.dumps(raw))
+    for loader in (FROM_KERAS, FROM_SAVED_MODEL):
+        printed = run_python(START + loader + ANSWERS, str(tmp_path))
+        answers = dict(json.loads(line) for line in printed.splitlines())
+        assert answers.keys() == models.keys()
+        for place, given in answers.items():
+            check_answers(given, models[place](RAW), place)
+
+
+def check_answers(given, expected, place):
+    assert given.keys() == expected.keys(), place
+    for key, tensor in expected.items():
+        values = tensor.numpy()
+        if values.dtype == object:
+            assert given[key] == [text.decode() for text in values], place
+        else:
+            np.testing.assert_allclose(
+                given[key], values, rtol=1e-4, atol=1e-5, err_msg=place
+            )

@@ -210,3 +210,24 @@ def test_options_of_the_users_own_function_may_have_types_of_its_own(table):
 def test_an_entry_that_its_module_does_not_define_is_named(table):
     with pytest.raises(ConfigError, match="Module 'leaf_of_test' defines no 'gone'"):
         table.describe("gone")
+
+
+def test_a_class_with_fit_and_predict_has_all_that_its_constructor_names(
+    table, tmp_path
+):
+    (tmp_path / "light_of_test.py").write_text(
+        "class Mine:\n"
+        "    def __init__(self, size, kind=float, *, depth: 'Nowhere' = 3, **others):\n"
+        "        pass\n"
+        "    def fit(self, x, y): pass\n"
+        "    def predict(self, x): pass\n"
+    )
+    name = "light_of_test:Mine"
+    assert list(table.options(name)) == ["size", "kind", "depth"]
+    # Its defaults are its own affair: float is none that YAML has.
+    given = {"size": (1, 2), "depth": 4, "other": "a"}
+    expected = {"size": [1, 2], "depth": 4, "other": "a"}
+    assert table.check(name, given, path="model") == expected
+    message = rf"model\.{name}\.kind: .* cannot be written as YAML\."
+    with pytest.raises(ConfigError, match=message):
+        table.check(name, {"kind": int}, path="model")

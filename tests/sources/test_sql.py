@@ -512,6 +512,6 @@ def test_no_file_of_a_run_holds_the_password(server, tmp_path, monkeypatch):
     "address", ["pg://me:pw1@host", "pg://me:p?pw1@host/db?table=t"]
 )
 def test_a_run_folder_is_not_named_after_a_password(address):
-    from kerastrain.run import _run_name
+    from kerastrain.scene import _run_name
 
     assert "pw1" not in _run_name(RunConfig(data=address, target="y"))

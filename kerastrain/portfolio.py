@@ -1,0 +1,110 @@
+"""What `--model auto` tries, in which order, and with how many folds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kerastrain.config.parts import as_bytes
+from kerastrain.errors import ConfigError, unknown
+
+__all__ = ["Candidate", "Portfolio", "auto"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to try.
+
+    Args:
+        label: its name in the leaderboard.
+        model: name in `LEARNERS`.
+        options: of that model.
+        share: of the time that is left, at most, which it may take.
+    """
+
+    label: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """What is tried and what the ensemble of it has to keep to.
+
+    Args:
+        candidates: in the order in which they are fitted.
+        num_folds: of the bagging; 1 fits each candidate once. None goes by the rows.
+        time_limit: seconds for the whole run where the user names none.
+        max_latency: milliseconds for one row.
+        max_size: megabytes of all weights.
+    """
+
+    candidates: Sequence[Candidate]
+    num_folds: int | None
+    time_limit: float
+    max_latency: float | None = None
+    max_size: float | None = None
+
+    def folds(self, num_rows: int) -> int:
+        """Of the bagging, for so many rows to learn from.
+
+        Each fold is one more fit of everything; a single part held out of 60,000 rows
+        ranks models as well as folds do.
+        """
+        if self.num_folds is not None:
+            return self.num_folds
+        return 5 if num_rows <= _MOST_FOR_FOLDS else 1
+
+
+_MOST_FOR_FOLDS = 60_000
+_TIME_LIMITS = {"fast": 180.0, "good": 600.0, "best": 3_600.0}
+_FAST = ("lightgbm", "hist_gradient_boosting", "linear")
+_GOOD = ("lightgbm", "catboost", "realmlp", "extra_trees", "xgboost", "tabm")
+_BEST = (*_GOOD, "random_forest", "mlp", "linear")
+_MEMBERS = {"fast": _FAST, "good": _GOOD, "best": _BEST}
+_FOLDS = {"fast": 1, "good": None, "best": 8}
+
+
+def auto(
+    *,
+    quality: Literal["fast", "good", "best"] = "good",
+    members: Sequence[str] = (),
+    folds: int | None = None,
+    max_latency: float | None = None,
+    max_size: float | str | None = None,
+) -> Portfolio:
+    """The best of many models together: boosted trees, networks, their ensemble.
+
+    Args:
+        quality: fast fits each model once, in minutes; good bags strong models over
+            folds; best tries more of them.
+        members: names of the models to try, in this order, in place of those.
+        folds: of the bagging; 1 holds out the validation rows alone.
+        max_latency: milliseconds that a prediction of one row may take.
+        max_size: that the weights may take, as "20MB"; a number is megabytes.
+    """
+    from kerastrain.models import LEARNERS
+
+    names = list(members) or _MEMBERS[quality]
+    for name in names:
+        if name == "auto" or (":" not in name and name not in LEARNERS):
+            raise unknown("model in model.members", name, set(LEARNERS) - {"auto"})
+    if folds is not None and not 1 <= folds <= 50:
+        raise ConfigError(f"model.folds: expected 1 to 50, got {folds}.")
+    candidates = [Candidate(name, name) for name in names]
+    return Portfolio(
+        candidates,
+        folds or _FOLDS[quality],
+        _TIME_LIMITS[quality],
+        max_latency,
+        _megabytes(max_size),
+    )
+
+
+def _megabytes(size: float | str | None) -> float | None:
+    if not isinstance(size, str):
+        return size
+    try:
+        return float(size) if size.isdigit() else as_bytes(size) / 1e6
+    except ValueError as error:
+        raise ConfigError(f"model.max_size: {error}, got {size!r}.") from None
