@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@rm -rf $(DEMO)
 	@$(BIN)/python -m kerastrain train examples/data/housing.csv \
-		--target median_house_value --out $(DEMO)
+		--target median_house_value --quality fast --out $(DEMO)
 	@echo "Open $(CURDIR)/$(DEMO)/report.html in a browser."
 
 check: $(READY)

@@ -1,10 +1,12 @@
 """`--model auto`: a portfolio of models in the time there is, and their ensemble."""
 
+import contextlib
 import math
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,10 +14,16 @@ from kerastrain.bagging import bags_of
 from kerastrain.blending import dropped_until, select
 from kerastrain.config import ModelConfig
 from kerastrain.ensemble import EnsembleLearner, Member
-from kerastrain.errors import ConfigError, DataError, Interrupted, MissingExtra
-from kerastrain.estimator_learner import is_unexportable
+from kerastrain.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    KerastrainError,
+    MissingExtra,
+)
+from kerastrain.estimator_learner import bagged_learners, is_unexportable
 from kerastrain.evaluation import METRICS, most_rows, primary, score
-from kerastrain.events import warn
+from kerastrain.events import note, warn
 from kerastrain.fitting import Job, Spot, without_validation
 from kerastrain.leaderboard import Entry, Leaderboard
 from kerastrain.learner import Learner
@@ -23,12 +31,11 @@ from kerastrain.models import LEARNERS
 from kerastrain.pipeline import Rows
 from kerastrain.portfolio import Candidate, Portfolio, auto
 from kerastrain.prepare import Prepared
+from kerastrain.store import read_json, write_json
 from kerastrain.training.settling import Settled
 
 __all__ = ["check_model", "learn", "leaderboard", "rank", "relearn"]
 
-# Seconds below which no fit is worth beginning: a network takes 5 to 10 to compile.
-_LEAST_S = 3.0
 _TIMED_ROWS = 1_000
 _MOST_FOLDS = 50
 _SPOTS = 50 * _MOST_FOLDS  # numbers of fits inside one outer fold
@@ -93,17 +100,52 @@ class _Search:
     members: list[Member] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        config, data = self.job.config, self.data
+        data = self.data
         self.started_s = time.monotonic()
-        self.seconds = self.job.seconds(self.portfolio.time_limit)
+        self.seconds = self.job.seconds(self.portfolio.time_limit, rest=_rest_s)
         num_rows = len(data.train) + len(data.validation)
-        num_folds = self.portfolio.folds(num_rows) if self._may_deal() else 1
-        self.held_out, self.bags = bags_of(
-            data.train, data.validation, data.objective.labels, num_folds, config.seed
-        )
+        self._deal(self.portfolio.folds(num_rows) if self._may_deal() else 1)
         name = primary(data.objective.task)
         self.metric = METRICS[data.objective.task][name]
         self.board = Leaderboard(name, self.metric.greater_is_better)
+
+    def _deal(self, num_folds: int) -> None:
+        """Rows to so many folds."""
+        data, seed = self.data, self.job.config.seed
+        self.held_out, self.bags = bags_of(
+            data.train, data.validation, data.objective.labels, num_folds, seed
+        )
+        self.first: Learner | None = None  # the first candidate on the first fold
+
+    def _settle_folds(self) -> None:
+        """Fewer folds where the time is short, by what the first fit takes."""
+        num_folds, path = len(self.bags), self._folder / "folds.json"
+        if num_folds == 1 or self.seconds is None:
+            return
+        if path.is_file():  # of a run that goes on
+            self._deal(read_json(path)["folds"])
+            return
+        candidate, begun_s = self.portfolio.candidates[0], time.monotonic()
+        with contextlib.suppress(KerastrainError):  # it is told when its turn comes
+            left_s = self.left_s * candidate.share
+            self.first = self._fitted(0, candidate, 0, left_s)
+        fit_s = time.monotonic() - begun_s
+        within = self.portfolio.folds_within(num_folds, fit_s, self.seconds)
+        write_json(path, {"folds": within, "first_fit_s": fit_s})
+        if within < num_folds:
+            self._deal(within)
+            note(
+                "folds_reduced",
+                f"Each model is fitted {_times(within)} in place of {num_folds} times: "
+                f"one fit of {candidate.label} took {fit_s:.1f} s. For more: a longer "
+                "--time-limit, or --set model.folds=5.",
+                folds=within,
+            )
+
+    @property
+    def _folder(self) -> Path:
+        outer = "" if self.fold is None else f"fold_{self.fold}"
+        return self.job.folder.checkpoints / outer
 
     def _may_deal(self) -> bool:
         """Rows of a group, of a time, or of the user's choice stay where they are."""
@@ -123,6 +165,7 @@ class _Search:
         Raises:
             DataError: not one model could be fitted.
         """
+        self._settle_folds()
         for place, candidate in enumerate(self.portfolio.candidates):
             self._try(place, candidate)
         if not self.members:
@@ -211,8 +254,15 @@ class _Search:
 
     def _try(self, place: int, candidate: Candidate) -> None:
         """Fit a candidate on every fold; one that fails is told of, not hidden."""
-        if self.left_s < _LEAST_S:
-            self.board.add(Entry(candidate.label, "skipped: no time was left"))
+        each_s = self.left_s * candidate.share / len(self.bags)
+        if each_s < candidate.least_s:
+            self.board.add(
+                Entry(
+                    candidate.label,
+                    f"skipped: {max(0.0, each_s):.0f} s a fit were left, and "
+                    f"{candidate.least_s:.0f} are the least for it",
+                )
+            )
             return
         begun_s = time.monotonic()
         try:
@@ -250,7 +300,7 @@ class _Search:
                 validation=value,
                 fit_s=member.seconds,
                 size_mb=member.size / 1e6,
-                folds=len(member.learners),
+                folds=member.num_folds,
             )
         )
         shown = "undefined" if value is None else f"{value:.4g}"
@@ -261,25 +311,33 @@ class _Search:
     def _member(self, place: int, candidate: Candidate) -> Member:
         learners: list[Learner] = []
         held_out = self._nothing()
-        model = ModelConfig(name=candidate.model, **candidate.options).checked()
-        if is_unexportable(model):
-            raise ConfigError(f"{model.name} is no Keras model and cannot be exported.")
-        config = self.job.member_config(model, len(self.bags[0].train))
-        inside = self.job.folder.checkpoints / self._inside(candidate.label)
-        settled = Settled(inside / "settled.json")
         # What all folds of it may take; each gets its part of what is left.
         end_s = time.monotonic() + self.left_s * candidate.share
         for number, bag in enumerate(self.bags):
-            num_left = len(self.bags) - number
-            seconds = None
-            if math.isfinite(end_s):
-                seconds = max(0.0, end_s - time.monotonic()) / num_left
-            spot = self._spot(place, candidate.label, number, settled)
-            data = replace(self.data, train=bag.train, validation=bag.validation)
-            learner = self.job.fit_one(data, config, spot, seconds=seconds)
+            seconds = max(0.0, end_s - time.monotonic()) / (len(self.bags) - number)
+            learner = self.first if place == number == 0 else None
+            learner = learner or self._fitted(place, candidate, number, seconds)
             held_out[bag.places] = learner.predict(bag.validation)
             learners.append(learner)
-        return Member(candidate.label, learners, held_out, 0.0)
+        kept = bagged_learners(learners)
+        return Member(candidate.label, kept, held_out, 0.0, len(learners))
+
+    def _fitted(
+        self, place: int, candidate: Candidate, number: int, seconds: float
+    ) -> Learner:
+        """A candidate on one fold, from 0."""
+        bag = self.bags[number]
+        model = ModelConfig(name=candidate.model, **candidate.options).checked()
+        if is_unexportable(model):
+            raise ConfigError(f"{model.name} is no Keras model and cannot be exported.")
+        config = self.job.member_config(model, len(bag.train))
+        inside = self.job.folder.checkpoints / self._inside(candidate.label)
+        spot = self._spot(
+            place, candidate.label, number, Settled(inside / "settled.json")
+        )
+        data = replace(self.data, train=bag.train, validation=bag.validation)
+        limit = seconds if math.isfinite(seconds) else None
+        return self.job.fit_one(data, config, spot, seconds=limit)
 
     def _nothing(self) -> np.ndarray:
         num_rows, labels = len(self.held_out), self.data.objective.labels
@@ -301,6 +359,18 @@ class _Search:
         """Folder of a candidate under those of checkpoints and TensorBoard."""
         outer = "" if self.fold is None else f"fold_{self.fold}/"
         return outer + re.sub(r"\W", "_", label)
+
+
+def _rest_s(limit: float) -> float:
+    """Of a time limit, what evaluation, explanation, export and report take.
+
+    The export is replayed in a process that loads TensorFlow, which takes 10 s.
+    """
+    return min(0.4 * limit, 15 + 0.1 * limit)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _predict_ms(

@@ -1,9 +1,10 @@
 """What all estimators of trees share: classes, when to stop, layers."""
 
+import copy
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +15,12 @@ from kerastrain.errors import ConfigError
 from kerastrain.estimator import Estimator, Examples, Fitted, Setting
 from kerastrain.events import note
 from kerastrain.features import Features
-from kerastrain.forest.join import one_leaf
+from kerastrain.forest.join import mean_of, one_leaf
 from kerastrain.forest.layer import Forest
 from kerastrain.forest.trees import Trees
 from kerastrain.kernels import LEAST_LOGIT
 
-__all__ = ["Boosting", "Stop", "directions", "given", "rounds_that_fit"]
+__all__ = ["Boosting", "Stop", "bagged", "directions", "given", "rounds_that_fit"]
 
 # Numbers in the leaves of a forest, at 4 bytes. It binds from about 50 classes on.
 _MOST_VALUES = 200_000_000
@@ -197,11 +198,35 @@ class Boosting(Estimator):
     def layers(self, features: Features) -> Any:
         return self.forest(features)
 
+    def splits_like(self, other: "Boosting") -> bool:
+        """Whether the trees of both are over the same columns, for the same classes."""
+        return (
+            type(self) is type(other)
+            and self.model_ is not None
+            and other.model_ is not None
+            and np.array_equal(self.classes_.present, other.classes_.present)
+        )
+
     def forest(self, features: Features) -> Any:
         """What `trees_` give, as a layer."""
         whole = self.columns(features)
         matrix = whole[0] if len(whole) == 1 else ops.concatenate(whole, axis=-1)
         return Forest(self.trees_)(matrix)
+
+
+def bagged(several: Sequence[Boosting]) -> Boosting | None:
+    """An estimator whose layers give the mean over several, from one forest.
+
+    Of boosting that is the mean of the scores, of averaged trees that of the shares.
+    None where their trees are not over the same columns and classes. It has no model of
+    the library.
+    """
+    first = several[0]
+    if not all(one.splits_like(first) for one in several):
+        return None
+    whole = copy.copy(first)
+    whole.trees_ = mean_of([one.trees_ for one in several])
+    return whole
 
 
 def given(value: Any, setting: Setting, classes: Any, regression: Any) -> Any:

@@ -44,13 +44,20 @@ class Difference:
     size: float | None = None
 
 
+_TIMES = ("fit_s", "predict_ms")  # of a leaderboard; no clock repeats
+
+
 def values_of(folder: RunFolder) -> dict[str, Values]:
     """All that a run has to repeat, by file and name: scalars, lists and arrays.
 
     Raises:
         RunError: a file of the run is missing or damaged.
     """
-    return {file: _read(folder, file, read) for file, read in _READERS.items()}
+    # An estimator has no epochs, and one of the user's no Keras model.
+    lacks = {"history.csv"} if not folder.history.is_file() else set()
+    lacks |= {"model.keras"} if folder.model_parts.is_dir() else set()
+    readers = {file: read for file, read in _READERS.items() if file not in lacks}
+    return {file: _read(folder, file, read) for file, read in readers.items()}
 
 
 def _read(folder: RunFolder, file: str, read: Callable[[RunFolder], Values]) -> Values:
@@ -70,7 +77,8 @@ def _read(folder: RunFolder, file: str, read: Callable[[RunFolder], Values]) -> 
 
 
 def _metrics(folder: RunFolder) -> Values:
-    return flat(read_json(folder.metrics))
+    values = flat(read_json(folder.metrics))
+    return {k: v for k, v in values.items() if not k.endswith(_TIMES)}
 
 
 def _golden(folder: RunFolder) -> Values:

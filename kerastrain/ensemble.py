@@ -27,12 +27,14 @@ class Member:
         held_out: what the learner that did not see a row predicts for it, as
             `Learner.predict` gives it, for all rows that were held out of one.
         seconds: that fitting took.
+        num_folds: fits; trees of all of them may be one learner.
     """
 
     name: str
     learners: Sequence[Learner]
     held_out: np.ndarray
     seconds: float
+    num_folds: int
 
     def predict(self, rows: Rows) -> np.ndarray:
         """The mean over folds."""

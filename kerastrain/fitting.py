@@ -38,9 +38,12 @@ from kerastrain.training.weights import Checkpoints
 __all__ = ["Job", "Spot", "is_network", "without_validation"]
 
 Stage = Callable[[str], Any]
-# Of a time limit, what is left for evaluation, export and report.
-_REST_SHARE, _REST_S = 0.25, 20.0
 _SEED_STEP = 1_000_003  # between the seeds of folds
+
+
+def _rest_s(limit: float) -> float:
+    """Of a time limit, what evaluation, export and report take."""
+    return min(0.25 * limit, 20.0)
 
 
 @dataclass(frozen=True)
@@ -245,17 +248,21 @@ class Job:
             settled=spot.settled or self.settled,
         )
 
-    def seconds(self, default: float | None = None) -> float | None:
+    def seconds(
+        self,
+        default: float | None = None,
+        rest: Callable[[float], float] = _rest_s,
+    ) -> float | None:
         """For the next fit, of what a time limit leaves.
 
         Args:
             default: limit of the whole run where the user names none; None is none.
+            rest: seconds that a limit keeps back for what comes after training.
         """
         limit = self.config.fit.time_limit or default
         if limit is None:
             return None
-        rest_s = min(limit * _REST_SHARE, _REST_S)
-        left_s = limit - rest_s - (time.monotonic() - self.started_s)
+        left_s = limit - rest(limit) - (time.monotonic() - self.started_s)
         seconds = max(0.0, left_s) / max(1, self.num_fits)
         self.num_fits -= 1
         return seconds

@@ -31,7 +31,14 @@ from kerastrain.training.fit import FitRows, TrainingPlan, fit_core
 from kerastrain.training.offender import Offender
 from kerastrain.training.pruning import pruned
 
-__all__ = ["KerasLearner", "Learner", "monitor_of", "resolved_fit", "whole_model"]
+__all__ = [
+    "KerasLearner",
+    "Learner",
+    "monitor_of",
+    "resolved_fit",
+    "whole_model",
+    "forward_of",
+]
 
 
 class Learner(ABC):
@@ -117,6 +124,12 @@ def whole_model(
     return keras.Model(front.inputs, outputs, name=name)
 
 
+def forward_of(numeric: keras.Model) -> Any:
+    """A numeric core as one compiled function of matrices, for any number of rows."""
+    spec = {t.name: tf.TensorSpec(t.shape, t.dtype) for t in numeric.inputs}
+    return tf.function(lambda x: numeric(x, training=False), input_signature=[spec])
+
+
 class KerasLearner(Learner):
     """A neural network from `MODELS`, or a function of the user's.
 
@@ -160,10 +173,7 @@ class KerasLearner(Learner):
     def _take(self, numeric: keras.Model, name: str) -> None:
         self.numeric = numeric
         self.model = whole_model(self.front, numeric, self.objective, name)
-        spec = {t.name: tf.TensorSpec(t.shape, t.dtype) for t in numeric.inputs}
-        self._forward = tf.function(
-            lambda x: numeric(x, training=False), input_signature=[spec]
-        )
+        self._forward = forward_of(numeric)
 
     def fit(self, train: Rows, validation: Rows) -> None:
         validation = validation.at_most(most_rows(self.objective.num_outputs))

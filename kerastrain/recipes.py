@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from kerastrain.config import RunConfig
 from kerastrain.config.parts import Named, Part
-from kerastrain.models import MODELS
+from kerastrain.models import LEARNERS, MODELS
 from kerastrain.schema import Task
 
 __all__ = ["recipe_of", "with_recipe"]
@@ -47,7 +47,7 @@ def recipe_of(model: str) -> Recipe | None:
     """
     if model not in MODELS and ":" not in model:
         return None
-    function = MODELS.load(model)
+    function = LEARNERS.load(model)
     module = sys.modules.get(getattr(function, "__module__", ""))
     return getattr(module, "recipe", None)
 

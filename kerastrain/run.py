@@ -49,7 +49,7 @@ from kerastrain.store import RunFolder, write_json, write_text
 
 __all__ = ["run", "train"]
 
-_EXPLAIN_SHARE = 0.1  # of a time limit
+_EXPLAIN_SHARE = 0.05  # of a time limit
 
 
 def train(

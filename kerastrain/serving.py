@@ -91,7 +91,10 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per epoch: losses, validation metrics, rate, time."""
+        """One row per epoch: losses, validation metrics, rate, time; none where the
+        model knows no epochs, or several models were fitted."""
+        if not self.folder.history.is_file():
+            return pd.DataFrame()
         return pd.read_csv(self.folder.history)
 
     @property

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True, scope="session")
 def plain_network() -> None:
-    """Tests that name no model train the plain network and explain nothing: the default,
-    a portfolio, takes minutes. What it does is in test_auto.py and test_explaining.py,
-    which ask for it; a test asks a fresh process for the default."""
+    """Tests that name no model train the plain network and explain nothing: the
+    default, a portfolio, takes minutes. What it does is in test_auto.py, which asks for
+    it; a test there asks a fresh process for the default."""
     from kerastrain.config import ModelConfig, RunConfig
 
     ModelConfig.model_fields["name"].default = "mlp"

@@ -240,5 +240,5 @@ def test_a_fit_that_fails_is_told_in_one_line(home):
 
 def test_a_missing_skops_is_told_before_training(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "skops", None)
-    with pytest.raises(MissingExtra, match="with the package 'skops': pip install sko"):
+    with pytest.raises(MissingExtra, match="with the package 'skops': pip install 'ke"):
         kerastrain.train("none.csv", "species", model=f"{MODULE}:Mine", progress=False)

@@ -13,6 +13,7 @@ from kerastrain.cli.runs import (
     RunArgument,
     SourceSettings,
     SplitPart,
+    Trust,
     Where,
     events_shown,
     load_run,
@@ -50,6 +51,7 @@ def explain(  # noqa: PLR0913, PLR0917  (a command's options)
     query: Query = None,
     part: SplitPart = None,
     overrides: SourceSettings = None,
+    trust: Trust = None,
     force: Annotated[bool, Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Tell what each column adds to what a run says about given rows.
@@ -62,7 +64,7 @@ def explain(  # noqa: PLR0913, PLR0917  (a command's options)
     _check_out(out, force)
     chosen = of_new_data(where, query, part, overrides or ())
     with events_shown():
-        frame = load_run(run).explain(
+        frame = load_run(run, trust).explain(
             data,
             label=label,
             samples=samples,

@@ -185,6 +185,13 @@ class CatBoost(Boosting):
         layer = TargetEncoding.of(self.many_.tolist(), self.many_sizes_, self.table_)
         return [*columns, layer(features.codes)]
 
+    def splits_like(self, other: Boosting) -> bool:
+        # Means of a target are those of the rows that were fitted on.
+        has_means = any(
+            len(one.many_) for one in (self, other) if isinstance(one, CatBoost)
+        )
+        return not has_means and super().splits_like(other)
+
     # --- predictions --------------------------------------------------------------
 
     def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -174,7 +174,7 @@ def _skops() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra(
             "An estimator of your own is saved and loaded with the package 'skops': "
-            "pip install skops."
+            "pip install 'kerastrain[own]'."
         ) from error
 
 

@@ -1,12 +1,13 @@
 """Trees of any library laid end to end, and thresholds that float32 compares alike."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from kerastrain.forest.trees import NO_SET, Trees
 
-__all__ = ["below32", "column", "floor32", "in_ranges", "joined", "one_leaf"]
+__all__ = ["below32", "column", "floor32", "in_ranges", "joined", "mean_of", "one_leaf"]
 
 _LEAST_NORMAL = np.finfo("float32").tiny
 
@@ -85,6 +86,37 @@ def joined(
         base=np.asarray(base, "float32"),
         leaf=whole["leaf"].astype("int32"),
     )
+
+
+def mean_of(several: Sequence[Trees]) -> Trees:
+    """One forest that gives the mean of several over the same columns and outputs."""
+    share = np.float32(1 / len(several))
+    nodes = np.cumsum([0, *(len(one.left) for one in several[:-1])]).astype("int32")
+    rows = np.cumsum([0, *(len(one.sets) for one in several[:-1])]).astype("int32")
+    width = max(one.sets.shape[1] for one in several)
+    moved = [
+        replace(
+            one,
+            left=one.left + first,
+            right=one.right + first,
+            roots=one.roots + first,
+            in_set=np.where(one.in_set == NO_SET, NO_SET, one.in_set + row),
+            sets=_widened(one.sets, width),
+            value=one.value * share,
+        )
+        for one, first, row in zip(several, nodes, rows, strict=True)
+    ]
+    arrays = [one.arrays() for one in moved]
+    whole = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+    base = np.mean([one.base for one in several], axis=0, dtype="float64")
+    whole |= {"base": base.astype("float32"), "in_set": whole["in_set"].astype("int32")}
+    return Trees(**whole)
+
+
+def _widened(sets: np.ndarray, width: int) -> np.ndarray:
+    """Codes beyond the end of a set are what its last column says."""
+    beyond = np.repeat(sets[:, -1:], width - sets.shape[1], axis=1)
+    return np.concatenate([sets, beyond], axis=1)
 
 
 def one_leaf(base: np.ndarray) -> Trees:

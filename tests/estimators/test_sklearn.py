@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+from numeric_core import core_of, outputs_of
 from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -14,7 +15,7 @@ from kerastrain.errors import ConfigError
 from kerastrain.estimator import Examples, Setting
 from kerastrain.estimators import ESTIMATORS
 from kerastrain.events import recording
-from kerastrain.features import Features, NumberStatistics
+from kerastrain.features import NumberStatistics
 
 NAMES = (
     "logistic_regression",
@@ -74,42 +75,12 @@ def setting_of(examples, task, **more):
     )
 
 
-def features_of(setting):
-    n, m = len(setting.statistics.median), len(setting.vocabulary_sizes)
-    inputs = {
-        "numbers": keras.Input((n,), name="numbers"),
-        "codes": keras.Input((m,), name="codes", dtype="int32"),
-    }
-    inputs = {name: one for name, one in inputs.items() if one.shape[1]}
-    return Features(
-        inputs,
-        inputs.get("numbers"),
-        inputs.get("codes"),
-        tuple(f"n{i}" for i in range(n)),
-        tuple(f"c{i}" for i in range(m)),
-        setting.vocabulary_sizes,
-        setting.statistics,
-        setting.num_outputs,
-    )
-
-
-def model_of(estimator, setting):
-    given = features_of(setting)
-    return keras.Model(given.inputs, estimator.layers(given))
-
-
-def outputs_of(model, rows):
-    given = {"numbers": rows.numbers, "codes": rows.codes}
-    given = {name: given[name] for name in model.input}
-    return model(given).numpy()
-
-
 def assert_same(estimator, setting, rows):
     """Equal to 1e-5 of the largest output, and of the right shape."""
     scores = estimator.scores(rows.numbers, rows.codes)
     assert scores.dtype == np.float32
     assert scores.shape == (len(rows), setting.num_outputs)
-    got = outputs_of(model_of(estimator, setting), rows)
+    got = outputs_of(core_of(estimator), rows)
     tolerance = 1e-5 * max(1.0, np.abs(scores).max())
     np.testing.assert_allclose(got, scores, rtol=0, atol=tolerance)
 
@@ -159,7 +130,7 @@ def test_an_estimator_finds_what_there_is_to_find(name, task, fitted):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_estimator_predicts_the_same(name, fitted, tmp_path):
     one = fitted(name, "multiclass")
-    model = model_of(one.estimator, one.setting)
+    model = core_of(one.estimator)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     expected, got = outputs_of(model, one.train), outputs_of(again, one.train)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from numeric_core import core_of, outputs_of
 from sklearn.metrics import log_loss
 
 from kerastrain.errors import ConfigError
@@ -12,7 +13,7 @@ from kerastrain.estimators.gradient_boosting import GradientBoosting
 from kerastrain.estimators.hist_gradient_boosting import HistGradientBoosting
 from kerastrain.estimators.random_forest import RandomForest
 from kerastrain.events import recording
-from kerastrain.features import Features, NumberStatistics
+from kerastrain.features import NumberStatistics
 from kerastrain.kernels import LEAST_LOGIT
 from kerastrain.sklearn_trees import LogShares, grow, leaves_within
 
@@ -77,33 +78,6 @@ def learnt(kind, table, task, **options):
     return estimator, estimator.learn(train, validation, setting)
 
 
-def keras_model(estimator, given):
-    setting = estimator.setting_
-    inputs = {}
-    if given.numbers.shape[1]:
-        inputs["numbers"] = keras.Input((given.numbers.shape[1],), name="numbers")
-    if given.codes.shape[1]:
-        shape = (given.codes.shape[1],)
-        inputs["codes"] = keras.Input(shape, name="codes", dtype="int32")
-    features = Features(
-        inputs,
-        inputs.get("numbers"),
-        inputs.get("codes"),
-        (),
-        (),
-        setting.vocabulary_sizes,
-        setting.statistics,
-        setting.num_outputs,
-    )
-    return keras.Model(inputs, estimator.layers(features))
-
-
-def keras_outputs(estimator, given):
-    model = keras_model(estimator, given)
-    matrices = {"numbers": given.numbers, "codes": given.codes}
-    return np.asarray(model({name: matrices[name] for name in model.input}))
-
-
 def loss_of(estimator, given):
     """Mean loss over `given`, of any task."""
     outputs = estimator.scores(given.numbers, given.codes).astype("float64")
@@ -131,7 +105,7 @@ def test_it_learns_and_its_layers_give_what_the_library_gives(kind, task, table,
     assert outputs.dtype == "float32"
     assert outputs.shape == (NUM_ROWS, estimator.setting_.num_outputs)
     assert np.isfinite(outputs).all()
-    assert np.allclose(keras_outputs(estimator, given), outputs, atol=2e-4)
+    assert np.allclose(outputs_of(core_of(estimator), given), outputs, atol=2e-4)
     assert capfd.readouterr().out == ""
     if task == "multiclass":
         assert (outputs[:, [0, 4]] <= LEAST_LOGIT).all()
@@ -153,7 +127,7 @@ def test_of_one_class_it_is_sure(kind, task, label, table):
         expected = np.full((3, 1), LEAST_LOGIT * (1 - 2 * label))
     assert np.array_equal(outputs, expected)
     given = Examples(train.numbers[:3], train.codes[:3], train.targets[:3])
-    assert np.array_equal(keras_outputs(estimator, given), expected)
+    assert np.array_equal(outputs_of(core_of(estimator), given), expected)
 
 
 @pytest.mark.parametrize("with_validation", [True, False])
@@ -166,7 +140,7 @@ def test_two_rows_are_enough(kind, task, with_validation, table):
     estimator = kind(**SMALL[kind])
     estimator.learn(train, validation, setting_of(train, task))
     outputs = estimator.scores(train.numbers, train.codes)
-    assert np.allclose(keras_outputs(estimator, train), outputs, atol=2e-4)
+    assert np.allclose(outputs_of(core_of(estimator), train), outputs, atol=2e-4)
 
 
 @pytest.mark.parametrize("missing", ["numbers", "codes"])
@@ -177,7 +151,7 @@ def test_columns_of_one_kind_are_enough(kind, missing, table):
     estimator = kind(**SMALL[kind])
     estimator.learn(train, train, setting_of(train, "multiclass"))
     outputs = estimator.scores(train.numbers, train.codes)
-    assert np.allclose(keras_outputs(estimator, train), outputs, atol=2e-4)
+    assert np.allclose(outputs_of(core_of(estimator), train), outputs, atol=2e-4)
 
 
 @every_kind
@@ -190,7 +164,7 @@ def test_two_classes_of_five_keep_their_places(kind, table):
     outputs = estimator.scores(train.numbers, train.codes)
     assert np.array_equal(np.unique(outputs.argmax(axis=1)), [1, 4])
     assert (outputs.argmax(axis=1) == train.targets).mean() > 0.8
-    assert np.allclose(keras_outputs(estimator, train), outputs, atol=2e-4)
+    assert np.allclose(outputs_of(core_of(estimator), train), outputs, atol=2e-4)
 
 
 @every_kind
@@ -312,11 +286,10 @@ def test_an_option_that_the_library_refuses_is_told_in_one_line(kind, table):
 def test_its_layers_are_the_same_after_saving(kind, table, tmp_path):
     estimator, _ = learnt(kind, table, "multiclass")
     given = examples(table, "multiclass")
-    model = keras_model(estimator, given)
-    model.save(tmp_path / "model.keras")
+    core = core_of(estimator)
+    core.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    matrices = {"numbers": given.numbers, "codes": given.codes}
-    assert np.array_equal(loaded(matrices), model(matrices))
+    assert np.array_equal(outputs_of(loaded, given), outputs_of(core, given))
 
 
 @pytest.mark.parametrize("kind", [RandomForest, ExtraTrees])

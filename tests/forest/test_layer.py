@@ -146,6 +146,7 @@ def test_trees_of_one_output_each_are_summed_by_output(outputs, groups):
     np.testing.assert_array_equal(forest.leaves(x), trees.leaves(x))
 
 
+@pytest.mark.slow
 def test_a_saved_forest_gives_the_same_in_a_fresh_process(tmp_path, run_python):
     trees, x = grown(4, 70, num_sets=5), values()
     inputs = keras.Input((NUM_COLUMNS,))

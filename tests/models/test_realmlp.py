@@ -157,7 +157,7 @@ def _factors(path):
 )
 def test_training_goes_on_exactly_where_it_stood(remat):
     def begun():
-        made = Trained(NUMBERS, CODES, SIZES, NUMBERS[:, 0], widths=[16, 8])
+        made = Trained(NUMBERS, CODES, SIZES, NUMBERS[:, 0], widths=[8])
         initialise(made.engine, made.rows)
         made.prepare(0.01, num_steps=16, remat=remat)
         return made

@@ -349,6 +349,7 @@ def test_a_network_that_keeps_all_is_left_alone():
     assert pruned(model, cut(model)[1], rows, goal) is model
 
 
+@pytest.mark.slow
 def test_a_run_with_tabm_predicts_what_its_loaded_model_does(tmp_path):
     table = pd.DataFrame({"a": floats(300), "b": floats(300), "c": [*"xyz"] * 100})
     table["y"] = np.where(table.a + (table.c == "x") > 0.3, "yes", "no")
