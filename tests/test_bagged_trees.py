@@ -55,10 +55,10 @@ def test_one_forest_gives_the_mean_over_the_folds(name, task):
 
 
 def test_sets_of_different_width_keep_what_is_beyond_them():
-    few = fitted("xgboost", "binary", np.arange(0, 300, 2)).trees_
+    few = fitted("xgboost", "multiclass", np.arange(0, 300, 2)).trees_
     many = CODES.copy()
     many[CODES[:, 0] == 2, 0] = 40
-    more = fitted("xgboost", "binary", np.arange(1, 300, 2), codes=many).trees_
+    more = fitted("xgboost", "multiclass", np.arange(1, 300, 2), codes=many).trees_
     assert few.sets.shape[1] != more.sets.shape[1]
     matrix = Examples(NUMBERS, many, CLASSES).matrix
     expected = (few.outputs(matrix) + more.outputs(matrix)) / 2
