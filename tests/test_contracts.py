@@ -168,15 +168,17 @@ def test_every_model_makes_a_finite_row_of_floats_of_any_mix(name, mix, precisio
     assert np.isfinite(whole.numeric(whole.clean)).all()
 
 
-@pytest.mark.parametrize("mix", ["both", "one number", "one category"])
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize(
+    ("mix", "task"),
+    [("both", "multiclass"), ("one number", "regression"), ("one category", "binary")],
+)
 def test_every_model_predicts_the_same_after_cut_save_and_load(
     name, mix, task, tmp_path
 ):
     whole = Whole(name, mix, task)
     prefix, core = cut(whole.numeric)
     assert core.trainable_variables
-    core.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    core.compile(keras.optimizers.SGD(0.1), "mse")
     core.train_on_batch([*prefix(whole.clean).values()], whole.numeric(whole.clean) + 1)
     expected = whole.model(whole.raw)
     whole.model.save(tmp_path / "model.keras")
@@ -194,7 +196,7 @@ def test_every_model_learns_from_its_columns(name):
     whole = Whole(name, "both", "regression")
 
     prefix, core = cut(whole.numeric)
-    core.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
+    core.compile(keras.optimizers.Adam(0.02), "mse")
     before = {v.path: v.numpy() for v in core.trainable_variables}
     target = np.array([3, -1, 2, 0, 5.0])
     inputs = [*prefix(whole.clean).values()]
