@@ -1,4 +1,4 @@
-"""One contender on one fold: fits `train.parquet`, writes what it predicts for the test.
+"""One contender on one fold: fits `train.parquet`, predicts `test.parquet`.
 
     python benchmarks/contenders.py NAME FOLDER --target COLUMN --task TASK
 

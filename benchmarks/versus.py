@@ -106,7 +106,7 @@ def theirs(label: str, fold: Mapping[str, Any], python: str) -> dict[str, Any]:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a column a contender, a row a set; ranks and normalised scores below."""
+    """Markdown: a column a contender, a row a set; below it ranks and normalised."""
     frame = pd.DataFrame(results)
     tasks = frame.groupby("set")["task"].first()
     scores = frame.pivot_table(index="set", columns="contender", values="score")

@@ -1,6 +1,5 @@
 """`--model auto`: a portfolio of models in the time there is, and their ensemble."""
 
-import contextlib
 import math
 import re
 import time
@@ -18,7 +17,6 @@ from kerastrain.errors import (
     ConfigError,
     DataError,
     Interrupted,
-    KerastrainError,
     MissingExtra,
 )
 from kerastrain.estimator_learner import bagged_learners, is_unexportable
@@ -80,7 +78,9 @@ def leaderboard(job: Job) -> Leaderboard | None:
     """Of the whole run: the mean over its folds."""
     if not job.boards:
         return None
-    board = Leaderboard.mean([job.boards[number] for number in sorted(job.boards)])
+    # That of a model trained again on all rows is no fold's.
+    numbers = sorted(set(job.boards) - {0}) or [0]
+    board = Leaderboard.mean([job.boards[number] for number in numbers])
     board.write(job.folder.leaderboard)
     return board
 
@@ -104,7 +104,9 @@ class _Search:
         self.started_s = time.monotonic()
         self.seconds = self.job.seconds(self.portfolio.time_limit, rest=_rest_s)
         num_rows = len(data.train) + len(data.validation)
-        self._deal(self.portfolio.folds(num_rows) if self._may_deal() else 1)
+        # Folds of a cross-validation are averaged in the end, which bags them already.
+        deals = self._may_deal() and self.fold is None
+        self._deal(self.portfolio.folds(num_rows) if deals else 1)
         name = primary(data.objective.task)
         self.metric = METRICS[data.objective.task][name]
         self.board = Leaderboard(name, self.metric.greater_is_better)
@@ -126,9 +128,13 @@ class _Search:
             self._deal(read_json(path)["folds"])
             return
         candidate, begun_s = self.portfolio.candidates[0], time.monotonic()
-        with contextlib.suppress(KerastrainError):  # it is told when its turn comes
-            left_s = self.left_s * candidate.share
+        try:
+            left_s = self.left_s * candidate.share / num_folds
             self.first = self._fitted(0, candidate, 0, left_s)
+        except Interrupted:
+            raise
+        except Exception:  # of any library; it is told when its turn comes
+            self.first = None
         fit_s = time.monotonic() - begun_s
         within = self.portfolio.folds_within(num_folds, fit_s, self.seconds)
         write_json(path, {"folds": within, "first_fit_s": fit_s})
@@ -180,7 +186,7 @@ class _Search:
     def _weights(self) -> dict[str, float]:
         """Of the members, within the limits that the user set."""
         chosen = select(
-            self._predictions(self.members),
+            {m.name: m.held_out for m in self.members},
             self.held_out.targets,
             self.metric,
             weight=self._weight,
@@ -198,7 +204,7 @@ class _Search:
             if limit is None:
                 continue
             chosen = dropped_until(
-                self._predictions(kept),
+                {m.name: m.held_out for m in kept},
                 self.held_out.targets,
                 self.metric,
                 costs=costs,
@@ -208,9 +214,6 @@ class _Search:
             # What the next limit leaves keeps to this one too.
             kept = [member for member in kept if member.name in chosen]
         return chosen
-
-    def _predictions(self, members: Sequence[Member]) -> dict[str, np.ndarray]:
-        return {member.name: member.held_out for member in members}
 
     @property
     def _weight(self) -> np.ndarray | None:
@@ -223,7 +226,7 @@ class _Search:
             self.data.front,
             objective,
             chosen,
-            self.held_out,
+            self.held_out.targets,
             self._weight,
             name=f"fold_{self.fold}" if self.fold else "kerastrain",
         )
@@ -255,12 +258,13 @@ class _Search:
     def _try(self, place: int, candidate: Candidate) -> None:
         """Fit a candidate on every fold; one that fails is told of, not hidden."""
         each_s = self.left_s * candidate.share / len(self.bags)
-        if each_s < candidate.least_s:
+        # Whatever the time, there has to be a model: the first that can be fitted.
+        if self.members and each_s < candidate.least_s:
             self.board.add(
                 Entry(
                     candidate.label,
-                    f"skipped: {max(0.0, each_s):.0f} s a fit were left, and "
-                    f"{candidate.least_s:.0f} are the least for it",
+                    f"skipped: {max(0.0, each_s):.1f} s a fit were left, and "
+                    f"{candidate.least_s:g} are the least for it",
                 )
             )
             return
@@ -319,6 +323,8 @@ class _Search:
             learner = learner or self._fitted(place, candidate, number, seconds)
             held_out[bag.places] = learner.predict(bag.validation)
             learners.append(learner)
+        if not np.isfinite(held_out).all():
+            raise DataError("some of its predictions are not finite")
         kept = bagged_learners(learners)
         return Member(candidate.label, kept, held_out, 0.0, len(learners))
 
@@ -358,7 +364,9 @@ class _Search:
     def _inside(self, label: str) -> str:
         """Folder of a candidate under those of checkpoints and TensorBoard."""
         outer = "" if self.fold is None else f"fold_{self.fold}/"
-        return outer + re.sub(r"\W", "_", label)
+        plain = re.sub(r"\W", "_", label)
+        # Rows of another number of folds are other rows: a fit goes on with its own.
+        return f"{outer}{plain}/of_{len(self.bags)}"
 
 
 def _rest_s(limit: float) -> float:

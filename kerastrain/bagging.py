@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from kerastrain.assign import fold_by_content, mix64
 from kerastrain.pipeline import Rows
 
 __all__ = ["Bag", "bags_of"]
@@ -33,7 +34,7 @@ def bags_of(
 
     With one fold that is the validation part; else the train and validation parts are
     dealt out to folds anew, class by class. Equal rows stay together, or a model that
-    remembers would look better than it is.
+    remembers would look better than it is, unless too few rows differ.
     """
     if num_folds == 1:
         return validation, [Bag(train, validation, np.arange(len(validation)))]
@@ -50,22 +51,16 @@ def bags_of(
 
 def _dealt(pool: Rows, labels: Sequence[str], num_folds: int, seed: int) -> np.ndarray:
     """Number of the fold of each row, int64 `(rows,)`."""
-    alike = _alike(pool)
-    first = np.unique(alike, return_index=True)[1]
-    random = np.random.default_rng([seed, _SEED])
-    order = random.permutation(len(first))
-    if labels:  # class by class, each in random order
-        order = order[np.argsort(pool.targets[first][order], kind="stable")]
-    fold = np.empty(len(first), "int64")
-    fold[order] = np.arange(len(order)) % num_folds
-    return fold[alike]
+    keys = mix64(_keys(pool), (seed + _SEED) % 2**32)
+    classes = pool.targets if labels else np.zeros(len(pool))
+    return fold_by_content(keys, classes.astype("int64"), num_folds)[0]
 
 
-def _alike(pool: Rows) -> np.ndarray:
-    """The same number for rows of equal columns, int64 `(rows,)`."""
+def _keys(pool: Rows) -> np.ndarray:
+    """The same for rows of equal columns, uint64 `(rows,)`."""
     keys = np.zeros(len(pool), "uint64")
     for piece, chunk in zip(pool.pieces(), pool.chunks(), strict=True):
         for name in sorted(chunk):
             hashes = pd.util.hash_pandas_object(pd.DataFrame(chunk[name]), index=False)
             keys[piece] = keys[piece] * np.uint64(31) + hashes.to_numpy()
-    return np.unique(keys, return_inverse=True)[1]
+    return keys

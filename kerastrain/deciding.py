@@ -35,8 +35,8 @@ class HeldOut:
     def of(cls, learner: Learner, data: Prepared) -> "HeldOut":
         """The validation rows, or all that an ensemble was dealt out."""
         if isinstance(learner, EnsembleLearner):
-            rows, weight = learner.held_out, learner.held_out_weight
-            return cls(learner.held_out_prediction, rows.targets, weight)
+            weight = learner.held_out_weight
+            return cls(learner.held_out_prediction, learner.held_out, weight)
         rows = data.validation.at_most(most_rows(data.objective.num_outputs))
         return cls(learner.undecided(rows), rows.targets, data.weight_of(rows))
 

@@ -64,8 +64,8 @@ class EnsembleLearner(Learner):
         front: that all members share.
         objective: the task. It has no correction: each learner brings its own.
         members: with their weights, which sum to 1; one of weight 0 is no part of it.
-        held_out: rows that were held out of each learner in turn; the members'
-            predictions for them judge the ensemble, which has seen all of them.
+        held_out: targets of the rows that were held out of each learner in turn; the
+            members' predictions for them judge the ensemble, which has seen them.
         held_out_weight: of each of those rows in scores; None where all count alike.
         name: of the model.
     """
@@ -75,7 +75,7 @@ class EnsembleLearner(Learner):
         front: Front,
         objective: Objective,
         members: Sequence[tuple[Member, float]],
-        held_out: Rows,
+        held_out: np.ndarray,
         held_out_weight: np.ndarray | None = None,
         name: str = "kerastrain",
     ):
@@ -88,9 +88,8 @@ class EnsembleLearner(Learner):
         weights: list[float] = []
         for member, weight in self.members:
             for learner in member.learners:
-                learner.numeric.name = f"numeric_core_{len(outputs) + 1}"
-                decided = learner.objective.decide(learner.numeric(matrices))
-                outputs.append(decided.get("probabilities", decided["prediction"]))
+                judge = _judging(learner, f"numeric_core_{len(outputs) + 1}")
+                outputs.append(judge(matrices))
                 weights.append(weight / len(member.learners))
         self.model = keras.Model(
             front.inputs, self._decide(_mean(outputs, weights)), name=name
@@ -117,12 +116,26 @@ class EnsembleLearner(Learner):
         `rows` are of the part that other learners keep for it.
         """
         predicted = self.decision.probabilities(self.held_out_prediction)
-        return self._score(self.held_out.targets, predicted, self.held_out_weight)
+        return self._score(self.held_out, predicted, self.held_out_weight)
 
     @property
     def held_out_prediction(self) -> np.ndarray:
         """Of the rows `held_out`, by learners that did not see them, undecided."""
         return _total([(m.held_out, weight) for m, weight in self.members])
+
+
+def _judging(learner: Learner, name: str) -> keras.Model:
+    """Clean matrices to the learner's probabilities, or its value, as a model of its
+    own: layers of several learners have the same names."""
+    inner = learner.numeric
+    inputs = {
+        tensor.name: keras.Input(tensor.shape[1:], name=tensor.name, dtype=tensor.dtype)
+        for tensor in inner.inputs
+    }
+    decided = learner.objective.decide(inner(inputs))
+    return keras.Model(
+        inputs, decided.get("probabilities", decided["prediction"]), name=name
+    )
 
 
 def _total(parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:

@@ -61,6 +61,7 @@ def cross_validate(
         on_first: called with the prepared rows of the first fold, before it is fitted.
     """
     folds, refits = [], _is_refit(job)
+    job.num_fits += int(refits)
     for number, parts in enumerate(fits, start=1):
         with job.stage(f"fold {number} of {len(fits)}"), job.store.section():
             told = on_first if number == 1 else None

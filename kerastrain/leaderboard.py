@@ -113,6 +113,8 @@ def _mean(group: Sequence[Entry]) -> Entry:
     numbers: dict[str, Any] = {}
     for name in _NUMBERS:
         known = [getattr(e, name) for e in group if getattr(e, name) is not None]
+        if name == "weight" and known:  # in a fold that left it out it has none
+            known += [0.0] * (len(group) - len(known))
         numbers[name] = float(np.mean(known)) if known else None
     status = (failed or ["fitted"])[0]
     if failed and len(failed) < len(group):

@@ -123,6 +123,9 @@ def auto(
     for name in names:
         if name == "auto" or (":" not in name and name not in LEARNERS):
             raise unknown("model in model.members", name, set(LEARNERS) - {"auto"})
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"model.members: '{repeated[0]}' is named twice.")
     if folds is not None and not 1 <= folds <= 50:
         raise ConfigError(f"model.folds: expected 1 to 50, got {folds}.")
     candidates = [Candidate(name, name, **_KNOWN.get(name, {})) for name in names]

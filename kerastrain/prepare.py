@@ -65,7 +65,7 @@ def prepare(
     task = Objective.of(
         schema.target,
         balance.objective(config.objective),
-        Chosen(table.target, parts.train),
+        Chosen(table.target, _counting(table, parts.train)),
     )
     task = balance.corrected(task)
     weight = _training_weight(table, task, parts.train, store)
@@ -84,6 +84,14 @@ def prepare(
         table.weight,
         parts.num_dropped,
     )
+
+
+def _counting(table: Table, rows: np.ndarray) -> np.ndarray:
+    """Rows of weight above 0, which alone are learnt from; all where none has any."""
+    if table.weight is None:
+        return rows
+    counting = rows[table.weight[rows] > 0]
+    return counting if len(counting) else rows
 
 
 def _plain(arrays: dict[str, np.ndarray], table: Table, index: np.ndarray) -> Rows:

@@ -237,9 +237,9 @@ def _tell(config: RunConfig, around: list[Difference]) -> None:
             "The run was not deterministic (runtime.deterministic: false), so some of "
             "its numbers may differ each time.",
         )
-    if config.fit.time_limit is not None:
+    if config.fit.time_limit is not None or config.model.name == "auto":
         note(
             "time_limit",
-            "The run had a time limit (fit.time_limit) and may end after another "
-            "number of steps now.",
+            "The run had a time limit (fit.time_limit, or that of model: auto) and may "
+            "end after another number of steps, or of models, now.",
         )

@@ -219,7 +219,7 @@ def test_a_signal_to_the_command_tells_how_to_go_on(data, tmp_path, number):
         "--out",
         str(out),
     ]
-    command += ["--set", "fit.patience=null"]
+    command += ["--model", "mlp", "--set", "fit.patience=null"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
