@@ -170,8 +170,7 @@ def run(
         config = job.config  # the first fit may have settled more of it
         write_text(folder.config, config.dumps())
         write_json(folder.metrics, metrics)  # a failed export leaves the scores
-        with stage("explain"):
-            _explain(learner, held_out, job)
+        _explain(learner, held_out, job)
         with stage("export"):
             learner.save(folder.model)
             metrics["parity"] = _export(learner, schema, raw, config, folder)
@@ -273,12 +272,13 @@ def _explain(learner: Learner, held_out: HeldOut, job: Job) -> None:
     limit, seconds = config.fit.time_limit, config.explain
     if limit is not None:
         seconds = min(seconds, _EXPLAIN_SHARE * limit)
-    found = explain_run(
-        learner.model, held_out, schema, seed=config.seed, seconds=seconds
-    )
-    write_json(folder.explanation, found)
-    if len(held_out):
-        write_background(folder.background, held_out, schema)
+    with job.stage("explain"):
+        found = explain_run(
+            learner.model, held_out, schema, seed=config.seed, seconds=seconds
+        )
+        write_json(folder.explanation, found)
+        if len(held_out):
+            write_background(folder.background, held_out, schema)
 
 
 def _export(

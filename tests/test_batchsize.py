@@ -212,6 +212,7 @@ TWO_DEVICES = """
 """
 
 
+@pytest.mark.slow
 def test_an_engine_on_two_devices_is_untouched_too(run_python):
     size, plain, measured = json.loads(run_python(textwrap.dedent(TWO_DEVICES)))
     assert (size, plain[0]) == (64, 2)

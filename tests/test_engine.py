@@ -256,7 +256,8 @@ def two_devices():
 
 
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 2e-2)]
+    ("precision", "tolerance"),
+    [("float32", 1e-4), pytest.param("mixed_bfloat16", 2e-2, marks=pytest.mark.slow)],
 )
 def test_two_devices_give_the_curve_of_one(two_devices, precision, tolerance):
     """225 rows in steps of 28 and 29: shards of unequal size."""

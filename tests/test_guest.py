@@ -112,7 +112,16 @@ def half():
     return model, in_order(X, Y)
 
 
-@pytest.mark.parametrize("make", [rich, several_outputs, subclassed, half])
+@pytest.mark.parametrize(
+    "make",
+    [
+        rich,
+        *(
+            pytest.param(m, marks=pytest.mark.slow)
+            for m in (several_outputs, subclassed, half)
+        ),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_numbers_are_those_of_keras(make):
     model, data = make()
@@ -207,6 +216,7 @@ print(json.dumps([one, two, saved == again]))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_numbers_of_one(tmp_path):
     done = python(TWO_DEVICES, str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]

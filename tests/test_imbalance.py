@@ -384,8 +384,17 @@ def world():
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"imbalance": method} for method in METHODS),
-        {"imbalance": {"method": "oversample", "ratio": 0.3}},
+        *(
+            pytest.param(
+                {"imbalance": method},
+                marks=[] if method in ("class_weights", "focal") else pytest.mark.slow,
+            )
+            for method in METHODS
+        ),
+        pytest.param(
+            {"imbalance": {"method": "oversample", "ratio": 0.3}},
+            marks=pytest.mark.slow,
+        ),
         {"objective": {"class_weights": {"yes": 30}}},
     ],
     ids=str,

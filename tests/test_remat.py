@@ -295,6 +295,7 @@ TWO_DEVICES = """
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_the_same_with_it(run_python):
     for plain, again in json.loads(run_python(textwrap.dedent(TWO_DEVICES))):
         assert (plain.pop("replicas"), again.pop("replicas")) == (2, 2)

@@ -257,6 +257,7 @@ def test_a_damaged_file_is_told(copy, trained, name):
 # --- where the data come from -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_on_a_table_in_memory_takes_that_table_again(trained, tmp_path):
     frame = pd.read_csv(PENGUINS)
     first = tmp_path / "first"

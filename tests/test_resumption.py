@@ -205,7 +205,9 @@ def test_what_a_refused_run_leaves_may_be_replaced(data, tmp_path):
         assert not claimed.is_resumed
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_the_command_tells_how_to_go_on(data, tmp_path, number):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "kerastrain", "train", str(data)]
@@ -234,6 +236,7 @@ def test_a_signal_to_the_command_tells_how_to_go_on(data, tmp_path, number):
     assert last.endswith(f"To go on: kerastrain train --resume {out}")
 
 
+@pytest.mark.slow
 def test_a_line_that_a_full_disk_cut_short_does_not_matter(data, stopped):
     events = stopped / "events.jsonl"
     events.write_text(events.read_text().rstrip()[:-20])

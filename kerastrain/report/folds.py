@@ -27,11 +27,16 @@ def folds_summary(metrics: Mapping[str, Any]) -> str:
     if metrics.get("cross_validation"):
         if epochs is None:
             return f"The model is the average of {words}."
-        return f"The model was trained again after {words}, for {epochs} epochs."
+        return f"The model was trained again after {words}{_for(epochs)}."
     kept = "the model is their average"
     if epochs is not None:
-        kept = f"the model was trained again on all rows, for {epochs} epochs"
+        kept = f"the model was trained again on all rows{_for(epochs)}"
     return f"Mean of {words}; {kept}."
+
+
+def _for(epochs: int) -> str:
+    """Nothing where the model knows no epochs."""
+    return f", for {epochs} epochs" if epochs else ""
 
 
 def spread_text(spread: float | None, digits: int) -> str:
@@ -115,10 +120,8 @@ def _kept(files: RunFiles) -> str:
     epochs = (files.metrics.get("refit") or {}).get("epochs")
     if epochs is None:
         return f"The model that is kept is the average of the {len(files.folds)}."
-    return (
-        f"The model that is kept was trained again on all rows, for {epochs} epochs, "
-        "the median of the folds."
-    )
+    told = f"{_for(epochs)}, the median of the folds" if epochs else ""
+    return f"The model that is kept was trained again on all rows{told}."
 
 
 def _numbers(metrics: Mapping[str, Any]) -> tuple[int, int]:

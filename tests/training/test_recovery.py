@@ -173,7 +173,7 @@ CRASHES = [(1,), (7,), (5, 3), (10,), (13, 1, 6)]
 @pytest.mark.parametrize(
     ("options", "calls"),
     [
-        pytest.param(o, c, marks=[] if c == (5, 3) or not o else pytest.mark.slow)
+        pytest.param(o, c, marks=[] if c == (5, 3) else pytest.mark.slow)
         for o in OPTIONS
         for c in CRASHES
     ],
