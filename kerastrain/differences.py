@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kerastrain.config.file import load_config
 from kerastrain.errors import RunError
+from kerastrain.estimators import ESTIMATORS
 from kerastrain.store import RunFolder, json_text, read_json
 
 __all__ = ["LOCATIONS", "Difference", "Values", "differences", "flat", "values_of"]
@@ -54,10 +56,20 @@ def values_of(folder: RunFolder) -> dict[str, Values]:
         RunError: a file of the run is missing or damaged.
     """
     # An estimator has no epochs, and one of the user's no Keras model.
-    lacks = {"history.csv"} if not folder.history.is_file() else set()
-    lacks |= {"model.keras"} if folder.model_parts.is_dir() else set()
+    is_own = folder.model_parts.is_dir()
+    lacks = {"model.keras"} if is_own else set()
+    if is_own or _model_of(folder) in ("auto", *ESTIMATORS):
+        lacks |= {"history.csv"}
     readers = {file: read for file, read in _READERS.items() if file not in lacks}
     return {file: _read(folder, file, read) for file, read in readers.items()}
+
+
+def _model_of(folder: RunFolder) -> str:
+    """Its name; empty where the configuration is gone, which is told elsewhere."""
+    if not folder.config.is_file():
+        return ""
+    model = load_config(folder.config).get("model") or {}
+    return model if isinstance(model, str) else str(model.get("name", ""))
 
 
 def _read(folder: RunFolder, file: str, read: Callable[[RunFolder], Values]) -> Values:

@@ -153,6 +153,7 @@ def test_groups_stand_on_one_side_in_every_fold_and_are_no_feature(tmp_path):
         assert not {*who[parts.validation]} & {*who[parts.train]}
 
 
+@pytest.mark.slow
 def test_with_test_rows_of_ones_own_the_average_is_tested_on_them(tmp_path):
     data = FRAME.drop(columns=["z", "who", "day"])
     run = kerastrain.train(

@@ -273,6 +273,7 @@ TWO_DEVICES = """
 """
 
 
+@pytest.mark.slow
 def test_an_overflow_on_either_of_two_devices_skips_the_step_on_both(run_python):
     """Keras' own step asks the first device alone, before the reduction."""
     for one, two in json.loads(run_python(textwrap.dedent(TWO_DEVICES))):
