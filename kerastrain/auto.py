@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from kerastrain.events import note, warn
 from kerastrain.fitting import Job, Spot, without_validation
 from kerastrain.leaderboard import Entry, Leaderboard
 from kerastrain.learner import Learner
-from kerastrain.models import LEARNERS
 from kerastrain.pipeline import Rows
 from kerastrain.portfolio import Candidate, Portfolio, auto
 from kerastrain.prepare import Prepared
@@ -191,29 +190,28 @@ class _Search:
             self.metric,
             weight=self._weight,
         )
-        speed = {
-            m.name: _predict_ms(m.learners, self.held_out, 1) for m in self.members
-        }
-        size = {member.name: member.size / 1e6 for member in self.members}
-        limits = (
-            (self.portfolio.max_latency, speed),
-            (self.portfolio.max_size, size),
+        limits: tuple[tuple[float | None, Callable[[Member], float]], ...] = (
+            (self.portfolio.max_latency, self._row_ms),
+            (self.portfolio.max_size, lambda member: member.size / 1e6),
         )
         kept = self.members
-        for limit, costs in limits:
+        for limit, cost in limits:
             if limit is None:
                 continue
             chosen = dropped_until(
                 {m.name: m.held_out for m in kept},
                 self.held_out.targets,
                 self.metric,
-                costs=costs,
+                costs={member.name: cost(member) for member in kept},
                 limit=limit,
                 weight=self._weight,
             )
             # What the next limit leaves keeps to this one too.
             kept = [member for member in kept if member.name in chosen]
         return chosen
+
+    def _row_ms(self, member: Member) -> float:
+        return _predict_ms(member.learners, self.held_out, 1)
 
     @property
     def _weight(self) -> np.ndarray | None:
@@ -270,7 +268,6 @@ class _Search:
             return
         begun_s = time.monotonic()
         try:
-            LEARNERS.load(candidate.model)
             member = self._member(place, candidate)
         except Interrupted:
             raise

@@ -1,6 +1,5 @@
 """Estimators without a run: `kerastrain.estimators.Ridge().fit(x, y)`, as in Keras."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import pyarrow as pa
 
 from kerastrain.arrays import ArrayStore
 from kerastrain.config import parse_config
+from kerastrain.environment import num_threads
 from kerastrain.errors import ConfigError, RunError
 from kerastrain.estimator_learner import EstimatorLearner, estimator_of
 from kerastrain.estimators import ESTIMATORS
 from kerastrain.ingest import ingest
-from kerastrain.inputs import draw
+from kerastrain.inputs import draw, profiled
 from kerastrain.parity import export_verified, golden_cases
 from kerastrain.prepare import prepare
-from kerastrain.profile import profile
 from kerastrain.serving import Run
 from kerastrain.source import Source, open_source
 
@@ -96,16 +95,7 @@ class DirectEstimator:
         weight = None if sample_weight is None else _WEIGHT
         given = {"target": target, "weight": weight, "split": split, **settings}
         config = parse_config(given)
-        schema = profile(
-            sources[0],
-            target=target,
-            task=config.task,
-            positive_label=config.positive_label,
-            weight=config.weight,
-            columns=config.columns,
-            ignore=config.ignore,
-            keep=config.keep,
-        )
+        schema = profiled(sources[0], config)
         store = ArrayStore()
         table = ingest(sources, schema, store)
         config, (parts,) = draw(table, schema, config, own, store)
@@ -115,11 +105,10 @@ class DirectEstimator:
             estimator_of(ESTIMATORS.load(self.entry), self.options),
             store,
             seed=config.seed,
-            num_threads=os.cpu_count() or 1,
+            num_threads=num_threads(),
             seconds=seconds,
         )
         learner.fit(data.train, data.validation)
-        learner.tell()
         rows = np.concatenate([parts.validation, parts.train])[:_GOLDEN_ROWS]
         self._golden = table.raw(schema, rows)
         self.learner, self.schema = learner, schema

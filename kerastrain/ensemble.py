@@ -91,15 +91,8 @@ class EnsembleLearner(Learner):
                 judge = _judging(learner, f"numeric_core_{len(outputs) + 1}")
                 outputs.append(judge(matrices))
                 weights.append(weight / len(member.learners))
-        self.model = keras.Model(
-            front.inputs, self._decide(_mean(outputs, weights)), name=name
-        )
-
-    def _decide(self, mean: Any) -> dict[str, Any]:
-        if self.objective.task == "regression":
-            return {"prediction": mean}
-        prediction = DecideLabel(self.objective.labels)(mean)
-        return {"prediction": prediction, "probabilities": mean}
+        decided = _decided(objective, outputs, weights)
+        self.model = keras.Model(front.inputs, decided, name=name)
 
     def fit(self, train: Rows, validation: Rows) -> None:
         """Its members are fitted, each on rows of its own."""
@@ -133,9 +126,12 @@ def _judging(learner: Learner, name: str) -> keras.Model:
         for tensor in inner.inputs
     }
     decided = learner.objective.decide(inner(inputs))
-    return keras.Model(
-        inputs, decided.get("probabilities", decided["prediction"]), name=name
-    )
+    return keras.Model(inputs, _judgement(decided), name=name)
+
+
+def _judgement(decided: dict[str, Any]) -> Any:
+    """Of what a model gives: its probabilities, or the value of a regression."""
+    return decided.get("probabilities", decided["prediction"])
 
 
 def _total(parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
@@ -160,16 +156,9 @@ class AverageLearner(Learner):
             tensor.name: keras.Input((), name=tensor.name, dtype=tensor.dtype)
             for tensor in members[0].model.inputs
         }
-        outputs = [member.model(inputs) for member in members]
-        self.model = keras.Model(inputs, self._decide(outputs), name="kerastrain")
-
-    def _decide(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        weights = [1 / len(outputs)] * len(outputs)
-        if self.objective.task == "regression":
-            return {"prediction": _mean([o["prediction"] for o in outputs], weights)}
-        probabilities = _mean([one["probabilities"] for one in outputs], weights)
-        prediction = DecideLabel(self.objective.labels)(probabilities)
-        return {"prediction": prediction, "probabilities": probabilities}
+        outputs = [_judgement(member.model(inputs)) for member in members]
+        decided = _decided(self.objective, outputs, [1 / len(outputs)] * len(outputs))
+        self.model = keras.Model(inputs, decided, name="kerastrain")
 
     def fit(self, train: Rows, validation: Rows) -> None:
         """Its members are fitted, each on rows of its own."""
@@ -178,6 +167,17 @@ class AverageLearner(Learner):
     def undecided(self, rows: Rows) -> np.ndarray:
         """Each member encodes rows in its own way: ask `model` with raw columns."""
         raise NotImplementedError("ask `model` with raw columns")
+
+
+def _decided(
+    objective: Objective, tensors: Sequence[Any], weights: Sequence[float]
+) -> dict[str, Any]:
+    """What a model gives, from the weighted mean of what its members say."""
+    mean = _mean(tensors, weights)
+    if objective.task == "regression":
+        return {"prediction": mean}
+    prediction = DecideLabel(objective.labels)(mean)
+    return {"prediction": prediction, "probabilities": mean}
 
 
 def _mean(tensors: Sequence[Any], weights: Sequence[float]) -> Any:

@@ -13,12 +13,13 @@ from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note
 from kerastrain.ingest import Table
 from kerastrain.parts import first_rows
+from kerastrain.profile import profile
 from kerastrain.schema import Schema
 from kerastrain.secrets import has_password
 from kerastrain.source import Source, open_source
 from kerastrain.split import Parts, split, split_folds
 
-__all__ = ["Sources", "described", "draw", "open_sources", "split_keys"]
+__all__ = ["Sources", "described", "draw", "open_sources", "profiled", "split_keys"]
 
 # Below it one test part of 15 % has at most 150 rows: an accuracy of 0.8 measured on
 # them has a 95 % interval of 13 points, and says little about the next model.
@@ -89,6 +90,21 @@ def split_keys(config: RunConfig) -> dict[str, str]:
     split = config.split
     named = {"group": split.group, "time": split.time, "part": split.column}
     return {kind: name for kind, name in named.items() if name is not None}
+
+
+def profiled(source: Source, config: RunConfig) -> Schema:
+    """What the columns are, with all that the configuration says of them."""
+    return profile(
+        source,
+        target=config.target,
+        task=config.task,
+        positive_label=config.positive_label,
+        weight=config.weight,
+        columns=config.columns,
+        ignore=config.ignore,
+        keep=config.keep,
+        keys=split_keys(config),
+    )
 
 
 def _selection(config: RunConfig) -> dict[str, Any]:

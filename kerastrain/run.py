@@ -30,12 +30,11 @@ from kerastrain.given import (
     with_lent,
 )
 from kerastrain.ingest import Table, ingest
-from kerastrain.inputs import Sources, described, draw, open_sources, split_keys
+from kerastrain.inputs import Sources, described, draw, open_sources, profiled
 from kerastrain.learner import Learner, resolved_fit
 from kerastrain.memory import limited
 from kerastrain.parity import golden_cases
 from kerastrain.parts import Parts, save_parts
-from kerastrain.profile import profile
 from kerastrain.progress import Progress, make_progress
 from kerastrain.recipes import with_recipe
 from kerastrain.report import write_report
@@ -44,7 +43,6 @@ from kerastrain.runtime import Devices, resolved_precision, runtime
 from kerastrain.scene import Scene, array_store, budget, remove_arrays, scene
 from kerastrain.schema import Schema
 from kerastrain.serving import Run
-from kerastrain.source import Source
 from kerastrain.store import RunFolder, write_json, write_text
 
 __all__ = ["run", "train"]
@@ -146,7 +144,7 @@ def run(
         with stage("profile"):
             sources = open_sources(config, frames)
             here.claimed.check_data(fingerprints(sources))
-            schema = _profile(sources.data, config)
+            schema = profiled(sources.data, config)
             gate.check_table()
         store = array_store(limit, schema, folder)
         stack.callback(remove_arrays, store, config)
@@ -216,20 +214,6 @@ def _checked(config: RunConfig) -> RunConfig:
     """ConfigError for a model that cannot be, before any data is read."""
     check_model(config.model)
     return fit_for_own(config)
-
-
-def _profile(source: Source, config: RunConfig) -> Schema:
-    return profile(
-        source,
-        target=config.target,
-        task=config.task,
-        positive_label=config.positive_label,
-        weight=config.weight,
-        columns=config.columns,
-        ignore=config.ignore,
-        keep=config.keep,
-        keys=split_keys(config),
-    )
 
 
 def _resolved(
