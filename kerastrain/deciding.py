@@ -7,7 +7,7 @@ import numpy as np
 
 from kerastrain.config import DecisionConfig
 from kerastrain.decision import Decision
-from kerastrain.ensemble import EnsembleLearner
+from kerastrain.ensembles.ensemble import EnsembleLearner
 from kerastrain.evaluation import most_rows
 from kerastrain.learner import Learner
 from kerastrain.objective import Objective

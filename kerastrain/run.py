@@ -11,7 +11,7 @@ import numpy as np
 
 from kerastrain import environment
 from kerastrain.assessment import assess
-from kerastrain.auto import check_model, leaderboard, learn, rank
+from kerastrain.ensembles.auto import check_model, leaderboard, learn, rank
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
 from kerastrain.deciding import decide
 from kerastrain.decision import check as check_decision

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kerastrain.bagging import bags_of
+from kerastrain.ensembles.bagging import bags_of
 from kerastrain.pipeline import Rows
 
 NUM_ROWS = 120

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastrain.blending import dropped_until, select
-from kerastrain.blendloss import Loss
+from kerastrain.ensembles.blending import dropped_until, select
+from kerastrain.ensembles.blendloss import Loss
 from kerastrain.evaluation import METRICS, score
 from kerastrain.events import recording
 

@@ -21,5 +21,5 @@ MODELS = Registry(
 # What `--model` names: a network, an estimator of another library, or the best of them
 # together.
 LEARNERS = Registry(
-    "model", {"auto": "kerastrain.portfolio:auto", **MODELS, **ESTIMATORS}
+    "model", {"auto": "kerastrain.ensembles.portfolio:auto", **MODELS, **ESTIMATORS}
 )

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastrain.blend import WeightedMean
+from kerastrain.ensembles.blend import WeightedMean
 from kerastrain.features import Front
 from kerastrain.layers import DecideLabel
 from kerastrain.learner import Learner

@@ -56,26 +56,11 @@ class Portfolio:
         """
         if self.num_folds is not None:
             return self.num_folds
-        return _FOLDS_BY_TIME[0] if num_rows <= _MOST_FOR_FOLDS else 1
-
-    def folds_within(self, num_folds: int, fit_s: float, seconds: float) -> int:
-        """As many folds as leave time for the strong models.
-
-        Args:
-            num_folds: that would be best.
-            fit_s: what one fit of the first candidate took.
-            seconds: for all fits.
-        """
-        if self.num_folds is not None:
-            return self.num_folds
-        fitting = [k for k in _FOLDS_BY_TIME if fit_s * k * _FITS_PER_FOLD <= seconds]
-        return min(num_folds, max(fitting, default=1))
+        return _NUM_FOLDS if num_rows <= _MOST_FOR_FOLDS else 1
 
 
 _MOST_FOR_FOLDS = 60_000
-_FOLDS_BY_TIME = (5, 3)
-# Time of the strong models of a portfolio, in fits of its first one.
-_FITS_PER_FOLD = 6.0
+_NUM_FOLDS = 5
 _TIME_LIMITS = {"fast": 180.0, "good": 600.0, "best": 3_600.0}
 _FAST = ("lightgbm", "hist_gradient_boosting", "linear")
 _GOOD = ("lightgbm", "xgboost", "catboost", "extra_trees", "realmlp", "tabm")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kerastrain.blendloss import Loss
+from kerastrain.ensembles.blendloss import Loss
 from kerastrain.events import note, warn
 from kerastrain.metrics import Metric
 
@@ -75,6 +75,7 @@ def dropped_until(
     *,
     costs: Mapping[str, float],
     limit: float,
+    unit: str = "",
     weight: np.ndarray | None = None,
     rounds: int = 50,
 ) -> Weights:
@@ -86,6 +87,7 @@ def dropped_until(
     Args:
         costs: of each member, such as its milliseconds or bytes.
         limit: for their sum, in the same unit.
+        unit: how messages name it.
     """
     bench = _Bench.of(predictions, targets, metric, weight)
     prices = np.array([costs[name] for name in bench.names])
@@ -102,7 +104,7 @@ def dropped_until(
         counts = bench.counts([place for place in kept if place != gone], rounds)
     if prices[counts > 0].sum() > limit:
         counts = _alone(bench, prices, limit)
-    _tell(bench.names, counts, prices, limit)
+    _tell(bench.names, counts, prices, limit, unit)
     return _shares(bench.names, counts)
 
 
@@ -117,11 +119,16 @@ def _alone(bench: "_Bench", prices: np.ndarray, limit: float) -> np.ndarray:
 
 
 def _tell(
-    names: Sequence[str], counts: np.ndarray, prices: np.ndarray, limit: float
+    names: Sequence[str],
+    counts: np.ndarray,
+    prices: np.ndarray,
+    limit: float,
+    unit: str,
 ) -> None:
     left = [names[place] for place in np.flatnonzero(counts).tolist()]
     total = float(prices[counts > 0].sum())
-    said = f"{', '.join(left)}, which together come to {total:.4g} (limit {limit:.4g})."
+    said = f"{', '.join(left)}, which together come to {total:.4g}"
+    said += f" {unit} (limit {limit:.4g} {unit})." if unit else f" (limit {limit:.4g})."
     details: dict[str, Any] = {"members": left, "total": total, "limit": limit}
     if total > limit:
         said = f"No member is within the limit, and the smallest is kept: {said}"

@@ -1,0 +1,59 @@
+"""What the primary metric says of predictions for rows that were held out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerastrain.ensembles.blending import select
+from kerastrain.evaluation import METRICS, primary, score
+from kerastrain.metrics import Metric
+from kerastrain.pipeline import Rows
+from kerastrain.prepare import Prepared
+
+__all__ = ["Judge"]
+
+# Of those without a weight so many stay of use: on the rows of one fold the weights
+# are noisy.
+_LEAST_USEFUL = 3
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores and weights by the primary metric of the task.
+
+    Args:
+        data: the task, and what each row weighs in scores.
+    """
+
+    data: Prepared
+
+    @property
+    def name(self) -> str:
+        return primary(self.data.objective.task)
+
+    @property
+    def metric(self) -> Metric:
+        return METRICS[self.data.objective.task][self.name]
+
+    def weight(self, rows: Rows) -> np.ndarray | None:
+        return self.data.weight_of(rows)
+
+    def score(self, predicted: np.ndarray, rows: Rows) -> float | None:
+        """None where the metric is undefined, as with one class only."""
+        task, weight = self.data.objective.task, self.weight(rows)
+        return score(task, rows.targets, predicted, weight=weight)[self.name]
+
+    def weights(
+        self, predicted: Mapping[str, np.ndarray], rows: Rows
+    ) -> dict[str, float]:
+        """Of each in the best ensemble, those above 0; see `select`."""
+        weight = self.weight(rows)
+        return select(predicted, rows.targets, self.metric, weight=weight)
+
+    def useful(self, predicted: Mapping[str, np.ndarray], rows: Rows) -> set[str]:
+        """Names of those with a weight, and of the best ones alone."""
+        sign = -1.0 if self.metric.greater_is_better else 1.0
+        alone = {name: self.score(p, rows) or 0.0 for name, p in predicted.items()}
+        ranked = sorted(alone, key=lambda name: sign * alone[name])
+        return {*self.weights(predicted, rows), *ranked[:_LEAST_USEFUL]}
