@@ -9,6 +9,7 @@ own (AutoGluon, pytabkit); `benchmarks/versus.py` starts it and scores what it w
 """
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -155,29 +156,33 @@ def random_forest(train: pd.DataFrame, target: str, task: str, seconds: Any) -> 
 # --- with environments of their own -----------------------------------------------
 
 
+def predictor(
+    train: pd.DataFrame, target: str, task: str, seconds: Any, presets: str, path: str
+) -> Any:
+    """Of AutoGluon, fitted for the primary metric of the task and saved at `path`."""
+    from autogluon.tabular import TabularPredictor
+
+    metrics = {
+        "binary": "roc_auc",
+        "multiclass": "log_loss",
+        "regression": "root_mean_squared_error",
+    }
+    metric = metrics[task]
+    made = TabularPredictor(
+        target, problem_type=task, eval_metric=metric, path=path, verbosity=1
+    )
+    return made.fit(train, presets=presets, time_limit=seconds)
+
+
 def _autogluon(presets: str) -> Any:
     def fit(train: pd.DataFrame, target: str, task: str, seconds: Any) -> Any:
-        import tempfile
-
-        from autogluon.tabular import TabularPredictor
-
-        metrics = {
-            "binary": "roc_auc",
-            "multiclass": "log_loss",
-            "regression": "root_mean_squared_error",
-        }
-        predictor = TabularPredictor(
-            target,
-            problem_type=task,
-            eval_metric=metrics[task],
-            path=tempfile.mkdtemp(),
-            verbosity=1,
-        ).fit(train, presets=presets, time_limit=seconds)
+        path = tempfile.mkdtemp()
+        fitted = predictor(train, target, task, seconds, presets, path)
 
         def predict(test: pd.DataFrame) -> np.ndarray:
             if task == "regression":
-                return predictor.predict(test)
-            shares = predictor.predict_proba(test)
+                return fitted.predict(test)
+            shares = fitted.predict_proba(test)
             return shares[sorted(shares.columns, key=str)]
 
         return predict

@@ -4,15 +4,16 @@ import copy
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from kerastrain.encodings import CodeMeans, target_columns
 from kerastrain.errors import ConfigError
-from kerastrain.estimator import Estimator, Examples, Fitted, Setting
+from kerastrain.estimator import Estimator, Examples, Fitted, Setting, matrix_of
 from kerastrain.events import note
 from kerastrain.features import Features
 from kerastrain.forest.join import mean_of, one_leaf
@@ -20,7 +21,7 @@ from kerastrain.forest.layer import Forest
 from kerastrain.forest.trees import Trees
 from kerastrain.kernels import LEAST_LOGIT
 
-__all__ = ["Boosting", "Stop", "bagged", "directions", "given", "rounds_that_fit"]
+__all__ = ["Boosting", "Stop", "bagged", "given", "rounds_that_fit"]
 
 # Numbers in the leaves of a forest, at 4 bytes. It binds from about 50 classes on.
 _MOST_VALUES = 200_000_000
@@ -127,13 +128,18 @@ class Boosting(Estimator):
         rounds: at most.
         patience: rounds without a better validation loss before it stops.
         library_error: what the library raises where it refuses a parameter.
+        means_replace: means of the target stand for the codes of their columns, not
+            beside them.
         model_: of the library; None where there is nothing to learn.
+        means_: of columns of many codes; None where there are none.
     """
 
+    means_replace: bool = False
     rounds: int
     patience: int
     library_error: type[Exception]
     model_: Any = None
+    means_: CodeMeans | None = None
 
     @abstractmethod
     def boost(
@@ -158,8 +164,51 @@ class Boosting(Estimator):
         whole = [
             features.numbers,
             None if codes is None else ops.cast(codes, "float32"),
+            None if self.means_ is None else self.means_.layers(codes),
         ]
         return [matrix for matrix in whole if matrix is not None]
+
+    def encode(
+        self, train: Examples, setting: Setting, above: int | None
+    ) -> np.ndarray | None:
+        """Learn `means_` of columns of more codes than `above`; None is of no column.
+
+        Returns: those that the train rows are to see, which are out of fold.
+        """
+        if above is None:
+            return None
+        found = CodeMeans.fit(
+            train.codes,
+            target_columns(train.targets, setting.num_classes),
+            train.weight,
+            setting.vocabulary_sizes,
+            above=above,
+            seed=setting.seed,
+        )
+        self.means_, encoded = found or (None, None)
+        return encoded
+
+    def matrix(
+        self, numbers: np.ndarray, codes: np.ndarray, encoded: np.ndarray | None = None
+    ) -> np.ndarray:
+        """What `columns` gives, float32: numbers, codes, then means.
+
+        Args:
+            encoded: of `encode`; looked up where it is None, as for all new rows.
+        """
+        if self.means_ is None:
+            return matrix_of(numbers, codes)
+        if encoded is None:
+            encoded = self.means_.numbers(codes)
+        if self.means_replace:  # nothing can be split there
+            codes = codes.copy()
+            codes[:, self.means_.columns] = 0
+        return np.hstack([matrix_of(numbers, codes), encoded])
+
+    @property
+    def num_means(self) -> int:
+        """Columns of `matrix` that follow the codes."""
+        return 0 if self.means_ is None else self.means_.width
 
     def learn(self, train: Examples, validation: Examples, setting: Setting) -> Fitted:
         stop = Stop(self.rounds, self.patience, setting.seconds)
@@ -170,7 +219,7 @@ class Boosting(Estimator):
                 loss="cross_entropy",
             )
         train, validation = train.counting(), validation.counting()
-        self.setting_, self.model_ = setting, None
+        self.setting_, self.model_, self.means_ = setting, None, None
         self.classes_ = _Classes.of(train, setting)
         if len(self.classes_.present) != 1:
             narrowed = self.classes_.narrowed
@@ -204,6 +253,8 @@ class Boosting(Estimator):
             type(self) is type(other)
             and self.model_ is not None
             and other.model_ is not None
+            # Means of a target are those of the rows that were fitted on.
+            and self.means_ is other.means_ is None
             and np.array_equal(self.classes_.present, other.classes_.present)
         )
 
@@ -252,29 +303,6 @@ def rounds_that_fit(rounds: int, nodes: int, setting: Setting) -> int:
             rounds=most,
         )
     return min(rounds, most)
-
-
-def directions(monotone: Mapping[int, int] | None, setting: Setting) -> list[int]:
-    """-1, 0 or 1 for each column of numbers, then 0 for each of codes.
-
-    Raises:
-        ConfigError: no such column, no such direction, or more than two classes.
-    """
-    wanted = {int(column): way for column, way in (monotone or {}).items()}
-    num_numbers = len(setting.statistics.median)
-    if any(wanted.values()) and setting.num_outputs > 1:
-        raise ConfigError(
-            "monotone: the scores of more than two classes cannot all rise with a "
-            "column; leave it out, or make it a question of two classes."
-        )
-    for column, way in wanted.items():
-        if way not in (-1, 0, 1) or not 0 <= column < num_numbers:
-            raise ConfigError(
-                f"monotone: column {column} has {way}; it takes 1 (rising), -1 "
-                f"(falling) or 0 for columns of numbers, 0 to {num_numbers - 1}."
-            )
-    whole = range(num_numbers + len(setting.vocabulary_sizes))
-    return [wanted.get(column, 0) for column in whole]
 
 
 def _total(examples: Examples) -> float:

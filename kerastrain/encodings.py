@@ -1,6 +1,7 @@
 """Categories as numbers: the smoothed mean of the target over the train rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -9,7 +10,13 @@ from keras import ops
 
 from kerastrain.layers import Exact, register
 
-__all__ = ["TargetEncoding", "fit_target_encoding", "looked_up", "target_columns"]
+__all__ = [
+    "CodeMeans",
+    "TargetEncoding",
+    "fit_target_encoding",
+    "looked_up",
+    "target_columns",
+]
 
 _NUM_FOLDS = 5
 # Rows that the mean of all rows counts as, beside those of a category.
@@ -139,6 +146,62 @@ def looked_up(
 ) -> np.ndarray:
     """What the layer gives for `codes` `(rows, columns)`, in NumPy."""
     return table[codes + _starts(vocabulary_sizes)].reshape(len(codes), -1)
+
+
+@dataclass(frozen=True)
+class CodeMeans:
+    """Means of the target for the columns of many codes.
+
+    Args:
+        columns: positions of these among the code columns.
+        sizes: codes of each of these.
+        table: of `fit_target_encoding`.
+    """
+
+    columns: np.ndarray
+    sizes: list[int]
+    table: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        codes: np.ndarray,
+        targets: np.ndarray,
+        weight: np.ndarray | None,
+        vocabulary_sizes: Sequence[int],
+        *,
+        above: int,
+        seed: int = 0,
+    ) -> "tuple[CodeMeans, np.ndarray] | None":
+        """With the means that the train rows are to see; None where no column has many.
+
+        Args:
+            codes: int32 `(rows, all code columns)`.
+            targets: of `target_columns`.
+            above: codes that a column has to have more of.
+        """
+        sizes = np.array(vocabulary_sizes, "int64")
+        many = np.flatnonzero(sizes > above)
+        if not len(many):
+            return None
+        kept = sizes[many].tolist()
+        table, encoded = fit_target_encoding(
+            codes[:, many], targets, weight, kept, seed=seed
+        )
+        return cls(many, kept, table), encoded
+
+    @property
+    def width(self) -> int:
+        """Numbers that stand for a row."""
+        return len(self.columns) * self.table.shape[1]
+
+    def numbers(self, codes: np.ndarray) -> np.ndarray:
+        """Means of rows that were not learnt from, float32 `(rows, width)`."""
+        return looked_up(self.table, codes[:, self.columns], self.sizes)
+
+    def layers(self, codes: Any) -> Any:
+        """`numbers` of a Keras tensor."""
+        return TargetEncoding.of(self.columns.tolist(), self.sizes, self.table)(codes)
 
 
 def _means(

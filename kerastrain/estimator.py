@@ -1,6 +1,7 @@
 """Estimators: learners of other libraries, whose prediction becomes Keras layers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +80,8 @@ class Setting:
         seed: of all chance.
         num_threads: that may be used.
         seconds: that fitting may take, about; None is no limit.
+        columns: names of the numbers that each column of the table became, in the order
+            of the number matrix; none for one of categories. Empty where not known.
     """
 
     task: Task
@@ -89,6 +92,7 @@ class Setting:
     seed: int = 0
     num_threads: int = 1
     seconds: float | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def num_outputs(self) -> int:

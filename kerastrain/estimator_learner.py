@@ -82,6 +82,7 @@ class EstimatorLearner(Learner):
             seed,
             num_threads,
             seconds,
+            {c.name: e.names * (e.kind == "number") for c, e in data.front.columns},
         )
         self.fitted = Fitted()
         self.is_keras = estimator.is_exportable

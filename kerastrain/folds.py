@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from kerastrain.assessment import Tested, about, mean_and_spread, validated
-from kerastrain.ensembles.auto import learn, rank, relearn
 from kerastrain.curves import curves
 from kerastrain.deciding import HeldOut, decide
 from kerastrain.decision import Decision
+from kerastrain.ensembles.auto import learn, rank, relearn
 from kerastrain.ensembles.ensemble import AverageLearner
 from kerastrain.events import note, warn
 from kerastrain.fitting import Job

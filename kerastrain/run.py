@@ -11,10 +11,10 @@ import numpy as np
 
 from kerastrain import environment
 from kerastrain.assessment import assess
-from kerastrain.ensembles.auto import check_model, leaderboard, learn, rank
 from kerastrain.config import ColumnConfig, RunConfig, parse_config
 from kerastrain.deciding import decide
 from kerastrain.decision import check as check_decision
+from kerastrain.ensembles.auto import check_model, leaderboard, learn, rank
 from kerastrain.estimator_learner import fit_for_own
 from kerastrain.events import warn
 from kerastrain.explaining import HeldOut, explain_run, write_background

@@ -174,6 +174,10 @@ class SklearnEstimator(Estimator):
     def decision_layers(self, features: Features) -> Any:
         """`decide` of `ready` as Keras layers."""
 
+    def shape(self, train: Examples) -> None:
+        """Add to `inputs_` what is learnt from the rows; there is nothing of the kind
+        for most."""
+
     def ready(self, numbers: np.ndarray, codes: np.ndarray) -> Any:
         """The columns as the library takes them."""
         return self.inputs_.sparse(numbers, codes)
@@ -205,6 +209,7 @@ class SklearnEstimator(Estimator):
             train = train.among(self.found_)
             validation = validation.among(self.found_)
         train = self._drawn(train)
+        self.shape(train)
         judge = self._judge(validation if len(validation) else train, deadline)
         x = self.ready(train.numbers, train.codes)
         with warnings.catch_warnings():

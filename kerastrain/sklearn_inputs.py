@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 from keras import ops
 
+from kerastrain.arrays import pieces
 from kerastrain.features import Features, NumberStatistics
 from kerastrain.kernels import CodeWeights, OneHot, filled, frozen_dense
 from kerastrain.layers import (
@@ -23,12 +24,14 @@ from kerastrain.layers import (
     SignedLog,
     SmoothClip,
 )
+from kerastrain.sklearn_splines import Splines
 
 __all__ = ["Inputs"]
 
 # One of two categories that differ is as far as two typical numbers, which are one
 # interquartile range apart: each of the two columns gives half of the square.
 _HOT = 0.5**0.5
+_CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Inputs:
             smoothly at three interquartile ranges.
         max_categories: codes of a column that have a place of their own in `dense`;
             0 is all. The first are the most frequent.
+        splines: of the scaled numbers, which stand beside them; None for none.
     """
 
     statistics: NumberStatistics
     vocabulary_sizes: tuple[int, ...]
     squash: Literal["log", "clip"] = "clip"
     max_categories: int = 0
+    splines: Splines | None = None
 
     @cached_property
     def gaps(self) -> np.ndarray:
@@ -56,8 +61,9 @@ class Inputs:
 
     @property
     def num_numbers(self) -> int:
-        """Columns of `numbers`, indicators included."""
-        return len(self.statistics.median) + len(self.gaps)
+        """Columns of `numbers`, indicators and splines included."""
+        beside = 0 if self.splines is None else self.splines.width
+        return len(self.statistics.median) + len(self.gaps) + beside
 
     @property
     def sizes(self) -> list[int]:
@@ -78,10 +84,15 @@ class Inputs:
         return MissingIndicator(self.gaps.tolist())(numbers)
 
     def number_part(self, numbers: Any) -> Any:
-        """Scaled numbers and indicators, `(batch, num_numbers)`."""
-        if not len(self.gaps):
-            return self.scaled(numbers)
-        parts = [self.scaled(numbers), self.missing(numbers)]
+        """Scaled numbers, indicators and splines, `(batch, num_numbers)`."""
+        scaled = self.scaled(numbers)
+        parts = [
+            scaled,
+            *([self.missing(numbers)] if len(self.gaps) else []),
+            *([] if self.splines is None else [self.splines(scaled)]),
+        ]
+        if len(parts) == 1:
+            return scaled
         return keras.layers.Concatenate(dtype="float32")(parts)
 
     # --- as arrays ----------------------------------------------------------------
@@ -90,7 +101,10 @@ class Inputs:
         """`number_part` of an array, float32."""
         if not numbers.shape[1]:
             return numbers
-        return ops.convert_to_numpy(self.number_part(numbers))
+        found = np.empty((len(numbers), self.num_numbers), "float32")
+        for piece in pieces(len(numbers), _CHUNK_ROWS):
+            found[piece] = ops.convert_to_numpy(self.number_part(numbers[piece]))
+        return found
 
     def sparse(self, numbers: np.ndarray, codes: np.ndarray) -> Any:
         """Numbers, then each code as a one; a plain array where there are no codes."""

@@ -100,9 +100,9 @@ def shown(metrics, tmp_path, capsys):
 
 def test_the_terminal_shows_it_after_a_run(tmp_path, capsys):
     head, first, *_, last = shown(METRICS, tmp_path, capsys)
-    assert head[3:6] == ["weight", "validation", "test"]
+    assert head[3:7] == ["weight", "validation", "test", "folds"]
     assert head[-2:] == ["left", "out"]
-    assert first == ["ensemble", "1", "0.8456", "0.8476", "62", "155", "1.2"]
+    assert first == ["ensemble", "1", "0.8456", "0.8476", "5", "62", "155", "1.2"]
     assert " ".join(last) == f"catboost {REASON}"
 
 

@@ -121,7 +121,7 @@ def _leaderboard(metrics: Mapping[str, Any]) -> None:
         return
     columns = {
         "model": f"model, by {board['metric']}", "weight": "weight",
-        "validation": "validation", "test": "test", "fit_s": "fit s",
+        "validation": "validation", "test": "test", "folds": "folds", "fit_s": "fit s",
         "predict_ms": "ms per 1,000", "size_mb": "MB", "status": "left out",
     }  # fmt: skip
     entries = [

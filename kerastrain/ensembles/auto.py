@@ -103,7 +103,12 @@ class _Search:
             job.config.seed,
         )
         seconds = job.seconds(self.portfolio.time_limit, rest=_rest_s)
-        candidates = self.portfolio.candidates
+        task = data.objective.task
+        candidates = [
+            candidate
+            for candidate in self.portfolio.candidates
+            if not candidate.tasks or task in candidate.tasks
+        ]
         self.race = Race(job, data, pool, bags, candidates, seconds, self.fold)
 
     def _may_deal(self) -> bool:

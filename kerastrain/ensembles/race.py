@@ -87,6 +87,7 @@ class Race:
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.data)
+        self._first_s: float | None = None
         self._end_s = math.inf
         if self.seconds is not None:
             self._end_s = time.monotonic() + self.seconds
@@ -151,14 +152,14 @@ class Race:
         one = Contestant(candidate, place)
         seconds = self.left_s * candidate.share
         # Whatever the time, there has to be a model: the first that can be fitted.
-        if self._has_one and seconds < candidate.least_s:
+        least_s = max(candidate.least_s, candidate.pace * (self._first_s or 0.0))
+        if self._first_s is not None and seconds < least_s:
             one.status = (
                 f"skipped: {max(0.0, seconds):.1f} s were left for a fit, and "
-                f"{candidate.least_s:g} are the least for it"
+                f"{least_s:.1f} are the least for it"
             )
-            return one
-        if self._fit(one, 0, seconds):
-            self._has_one = True
+        elif self._fit(one, 0, seconds):
+            self._first_s = self._first_s or one.seconds[0]
             self._show(one)
         return one
 
@@ -168,8 +169,6 @@ class Race:
         title, seconds = self.judge.metric.title, one.seconds[0]
         line = f"  {one.name}: {title} {shown}, {seconds:.0f} s"
         self.job.progress.on_line(line)
-
-    _has_one = False
 
     def _fit(self, one: Contestant, number: int, seconds: float | None = None) -> bool:
         """Fit on a fold, from 0; one that fails is told of, not hidden."""

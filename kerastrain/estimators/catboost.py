@@ -8,17 +8,11 @@ import catboost
 import numpy as np
 import pandas as pd
 
-from kerastrain.boosting import Boosting, Stop, directions, given
-from kerastrain.encodings import (
-    TargetEncoding,
-    fit_target_encoding,
-    looked_up,
-    target_columns,
-)
+from kerastrain.boosting import Boosting, Stop, given
 from kerastrain.estimator import Examples, Setting
-from kerastrain.features import Features
 from kerastrain.forest.read_catboost import read_catboost
 from kerastrain.forest.trees import Trees
+from kerastrain.monotone import directions
 
 __all__ = ["CatBoost"]
 
@@ -54,7 +48,7 @@ class CatBoost(Boosting):
             regression 20.
         parameters: further ones of the library by its own names; they win over those
             that are tuned.
-        monotone: number of a column of numbers to 1, which makes the prediction rise
+        monotone: name of a column of numbers to 1, which makes the prediction rise
             with it, or -1, which makes it fall.
     """
 
@@ -70,7 +64,7 @@ class CatBoost(Boosting):
         subsample: float = 0.9,
         max_one_hot: int | None = None,
         parameters: Mapping[str, Any] | None = None,
-        monotone: Mapping[int, int] | None = None,
+        monotone: Mapping[str | int, int] | None = None,
     ):
         self.rounds = rounds
         self.patience = patience
@@ -84,7 +78,10 @@ class CatBoost(Boosting):
     def boost(
         self, train: Examples, validation: Examples, setting: Setting, stop: Stop
     ) -> Any:
-        encoded = self._encode(train, setting)
+        encoded = self.encode(train, setting, self._max_one_hot(setting))
+        sizes = np.array(setting.vocabulary_sizes, "int64")
+        self.few_ = np.flatnonzero(sizes <= self._max_one_hot(setting))
+        self.few_sizes_ = sizes[self.few_].tolist()
         rows = self._pool(train.numbers, train.codes, encoded, train)
         beside = None
         if len(validation):
@@ -125,7 +122,7 @@ class CatBoost(Boosting):
             "thread_count": setting.num_threads,
             "allow_writing_files": False,
         }
-        ways = directions(self.monotone, setting)
+        ways = directions(self.monotone, setting, keeps_absolute=True)
         if any(ways):
             named = {f"n{number}": way for number, way in enumerate(ways) if way}
             fixed["monotone_constraints"] = named
@@ -136,24 +133,6 @@ class CatBoost(Boosting):
 
     # --- columns ------------------------------------------------------------------
 
-    def _encode(self, train: Examples, setting: Setting) -> np.ndarray | None:
-        """Means of the target for the train rows, where a column has many codes."""
-        sizes = np.array(setting.vocabulary_sizes, "int64")
-        self.few_ = np.flatnonzero(sizes <= self._max_one_hot(setting))
-        self.many_ = np.flatnonzero(sizes > self._max_one_hot(setting))
-        self.few_sizes_ = sizes[self.few_].tolist()
-        self.many_sizes_ = sizes[self.many_].tolist()
-        if not len(self.many_):
-            return None
-        self.table_, encoded = fit_target_encoding(
-            train.codes[:, self.many_],
-            target_columns(train.targets, setting.num_classes),
-            train.weight,
-            self.many_sizes_,
-            seed=setting.seed,
-        )
-        return encoded
-
     def _pool(
         self,
         numbers: np.ndarray,
@@ -162,8 +141,8 @@ class CatBoost(Boosting):
         rows: Examples | None = None,
     ) -> catboost.Pool:
         """Columns of numbers, of few codes, and of means, as the trees count them."""
-        if encoded is None and len(self.many_):
-            encoded = looked_up(self.table_, codes[:, self.many_], self.many_sizes_)
+        if encoded is None and self.means_ is not None:
+            encoded = self.means_.numbers(codes)
         columns: dict[str, Any] = {f"n{i}": one for i, one in enumerate(numbers.T)}
         for i, size in zip(self.few_, self.few_sizes_, strict=True):
             columns[f"c{i}"] = pd.Categorical.from_codes(
@@ -178,20 +157,6 @@ class CatBoost(Boosting):
             cat_features=[f"c{i}" for i in self.few_],
         )
 
-    def columns(self, features: Features) -> list[Any]:
-        columns = super().columns(features)
-        if self.model_ is None or not len(self.many_):
-            return columns
-        layer = TargetEncoding.of(self.many_.tolist(), self.many_sizes_, self.table_)
-        return [*columns, layer(features.codes)]
-
-    def splits_like(self, other: Boosting) -> bool:
-        # Means of a target are those of the rows that were fitted on.
-        has_means = any(
-            len(one.many_) for one in (self, other) if isinstance(one, CatBoost)
-        )
-        return not has_means and super().splits_like(other)
-
     # --- predictions --------------------------------------------------------------
 
     def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -205,9 +170,8 @@ class CatBoost(Boosting):
         trees = read_catboost(self.model_, self.few_sizes_)
         num_numbers = len(self.setting_.statistics.median)
         # All codes stand between numbers and means, where `columns` has them.
-        num_means = self.table_.shape[1] * len(self.many_) if len(self.many_) else 0
         num_codes = len(self.setting_.vocabulary_sizes)
-        means = num_numbers + num_codes + np.arange(num_means)
+        means = num_numbers + num_codes + np.arange(self.num_means)
         place = np.concatenate([np.arange(num_numbers), num_numbers + self.few_, means])
         return replace(trees, feature=place[trees.feature].astype("int32"))
 

@@ -1,5 +1,6 @@
 """Histogram gradient boosting of scikit-learn."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from sklearn.ensemble import (
 )
 
 from kerastrain.boosting import Boosting, Stop, rounds_that_fit
-from kerastrain.estimator import Examples, Setting, matrix_of
+from kerastrain.estimator import Examples, Setting
 from kerastrain.forest.read_sklearn import read_hist_boosting
 from kerastrain.forest.trees import Trees
+from kerastrain.monotone import directions
 from kerastrain.sklearn_trees import grow, note_loss, openmp_threads
 
 __all__ = ["HistGradientBoosting"]
@@ -34,11 +36,16 @@ class HistGradientBoosting(Boosting):
         l2: penalty on the square of what a leaf adds.
         max_features: share of the columns that are looked at for a split.
         max_bins: that a column of numbers is cut into, at most 255.
+        target_encoding: of a column of more codes than this the means of the target,
+            out of fold for the train rows, stand beside the codes; None is
+            of none.
+        monotone: name of a column of numbers to 1, which makes the prediction rise
+            with it, or -1, which makes it fall.
     """
 
     library_error = ValueError
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (its options)
         self,
         *,
         rounds: int = 1000,
@@ -49,6 +56,8 @@ class HistGradientBoosting(Boosting):
         l2: float = 1.0,
         max_features: float = 0.5,
         max_bins: int = 255,
+        target_encoding: int | None = 100,
+        monotone: Mapping[str | int, int] | None = None,
     ):
         self.rounds = rounds
         self.patience = patience
@@ -58,6 +67,8 @@ class HistGradientBoosting(Boosting):
         self.l2 = l2
         self.max_features = max_features
         self.max_bins = max_bins
+        self.target_encoding = target_encoding
+        self.monotone = monotone
 
     def boost(
         self, train: Examples, validation: Examples, setting: Setting, stop: Stop
@@ -65,8 +76,10 @@ class HistGradientBoosting(Boosting):
         note_loss(self, setting, "mse", "mae")
         leaves = self.max_leaves or (15 if len(train) < 10_000 else 31)
         has_validation = len(validation) > 0
+        encoded = self.encode(train, setting, self.target_encoding)
         model = self._model(setting, leaves, has_validation)
-        matrix, beside = _without_empty(train.matrix), _beside(validation)
+        matrix = _without_empty(self.matrix(train.numbers, train.codes, encoded))
+        beside = self._beside(validation)
 
         def fit(rounds: int) -> int:
             model.set_params(max_iter=rounds)
@@ -85,6 +98,8 @@ class HistGradientBoosting(Boosting):
     def _model(self, setting: Setting, leaves: int, has_validation: bool) -> Any:
         is_category = setting.is_code.copy()
         is_category[is_category] = np.array(setting.vocabulary_sizes) <= self.max_bins
+        is_category = np.append(is_category, np.zeros(self.num_means, bool))
+        ways = directions(self.monotone, setting) + [0] * self.num_means
         options: dict[str, Any] = dict(
             learning_rate=self.learning_rate,
             max_leaf_nodes=leaves,
@@ -93,6 +108,7 @@ class HistGradientBoosting(Boosting):
             max_features=self.max_features,
             max_bins=self.max_bins,
             categorical_features=is_category if is_category.any() else None,
+            monotonic_cst=ways if any(ways) else None,
             early_stopping=has_validation,
             n_iter_no_change=self.patience,
             tol=0.0,
@@ -105,24 +121,23 @@ class HistGradientBoosting(Boosting):
         return HistGradientBoostingClassifier(**options)
 
     def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        matrix = matrix_of(numbers, codes)
+        matrix = self.matrix(numbers, codes)
         with openmp_threads(self.setting_.num_threads):
             if self.setting_.task == "regression":
                 return self.model_.predict(matrix)
             return self.model_.decision_function(matrix)
 
+    def _beside(self, validation: Examples) -> dict[str, Any]:
+        if not len(validation):
+            return {}
+        return {
+            "X_val": self.matrix(validation.numbers, validation.codes),
+            "y_val": validation.targets,
+            "sample_weight_val": validation.weight,
+        }
+
     def read(self) -> Trees:
         return read_hist_boosting(self.model_)
-
-
-def _beside(validation: Examples) -> dict[str, Any]:
-    if not len(validation):
-        return {}
-    return {
-        "X_val": validation.matrix,
-        "y_val": validation.targets,
-        "sample_weight_val": validation.weight,
-    }
 
 
 def _without_empty(matrix: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-from kerastrain.boosting import Boosting, Stop, directions, given, rounds_that_fit
-from kerastrain.estimator import Examples, Setting, matrix_of
+from kerastrain.boosting import Boosting, Stop, given, rounds_that_fit
+from kerastrain.estimator import Examples, Setting
 from kerastrain.forest.read_lightgbm import read_lightgbm
 from kerastrain.forest.trees import Trees
+from kerastrain.monotone import directions
 
 __all__ = ["LightGBM"]
 
@@ -34,13 +35,16 @@ class LightGBM(Boosting):
         subsample: share of the rows of a tree; None is 0.75, in a regression 0.7.
         parameters: further ones of the library by its own names; they win over those
             that are tuned.
-        monotone: number of a column of numbers to 1, which makes the prediction rise
+        target_encoding: of a column of more codes than this the means of the target,
+            out of fold for the train rows, stand beside the codes; None is
+            of none.
+        monotone: name of a column of numbers to 1, which makes the prediction rise
             with it, or -1, which makes it fall.
     """
 
     library_error = lightgbm.basic.LightGBMError
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (its options)
         self,
         *,
         rounds: int = 1000,
@@ -50,7 +54,8 @@ class LightGBM(Boosting):
         min_samples_leaf: int | None = None,
         subsample: float | None = None,
         parameters: Mapping[str, Any] | None = None,
-        monotone: Mapping[int, int] | None = None,
+        target_encoding: int | None = 100,
+        monotone: Mapping[str | int, int] | None = None,
     ):
         self.rounds = rounds
         self.patience = patience
@@ -59,23 +64,27 @@ class LightGBM(Boosting):
         self.min_samples_leaf = min_samples_leaf
         self.subsample = subsample
         self.parameters = parameters
+        self.target_encoding = target_encoding
         self.monotone = monotone
 
     def boost(
         self, train: Examples, validation: Examples, setting: Setting, stop: Stop
     ) -> Any:
+        encoded = self.encode(train, setting, self.target_encoding)
         options = self._options(setting, len(train))
         leaves = options["num_leaves"]
         stop.rounds = rounds_that_fit(self.rounds, 2 * leaves - 1, setting)
         rows = lightgbm.Dataset(
-            train.matrix,
+            self.matrix(train.numbers, train.codes, encoded),
             train.targets,
             weight=train.weight,
             categorical_feature=np.flatnonzero(setting.is_code).tolist(),
             params=options,
         )
         beside = rows.create_valid(
-            validation.matrix, validation.targets, weight=validation.weight
+            self.matrix(validation.numbers, validation.codes),
+            validation.targets,
+            weight=validation.weight,
         )
         booster = lightgbm.train(
             options,
@@ -110,13 +119,13 @@ class LightGBM(Boosting):
         }
         if setting.task == "multiclass":
             fixed["num_class"] = setting.num_classes
-        ways = directions(self.monotone, setting)
+        ways = directions(self.monotone, setting) + [0] * self.num_means
         if any(ways):
             fixed["monotone_constraints"] = ways
         return tuned | dict(self.parameters or {}) | fixed
 
     def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        matrix = matrix_of(numbers, codes)
+        matrix = self.matrix(numbers, codes)
         threads = self.setting_.num_threads
         return self.model_.predict(matrix, raw_score=True, num_threads=threads)
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from kerastrain.boosting import Boosting, Stop, directions, given, rounds_that_fit
-from kerastrain.estimator import Examples, Setting, matrix_of
+from kerastrain.boosting import Boosting, Stop, given, rounds_that_fit
+from kerastrain.estimator import Examples, Setting
 from kerastrain.forest.read_xgboost import read_xgboost
 from kerastrain.forest.trees import Trees
+from kerastrain.monotone import directions
 
 __all__ = ["XGBoost"]
 
@@ -40,13 +41,17 @@ class XGBoost(Boosting):
             regression 1.
         parameters: further ones of the library by its own names; they win over those
             that are tuned.
-        monotone: number of a column of numbers to 1, which makes the prediction rise
+        target_encoding: of a column of more codes than this the means of the target,
+            out of fold for the train rows, stand in place of the codes; None is
+            of none.
+        monotone: name of a column of numbers to 1, which makes the prediction rise
             with it, or -1, which makes it fall.
     """
 
     library_error = xgboost.core.XGBoostError
+    means_replace = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (its options)
         self,
         *,
         rounds: int = 1000,
@@ -56,7 +61,8 @@ class XGBoost(Boosting):
         subsample: float | None = None,
         column_share: float | None = None,
         parameters: Mapping[str, Any] | None = None,
-        monotone: Mapping[int, int] | None = None,
+        target_encoding: int | None = 100,
+        monotone: Mapping[str | int, int] | None = None,
     ):
         self.rounds = rounds
         self.patience = patience
@@ -65,19 +71,21 @@ class XGBoost(Boosting):
         self.subsample = subsample
         self.column_share = column_share
         self.parameters = parameters
+        self.target_encoding = target_encoding
         self.monotone = monotone
 
     def boost(
         self, train: Examples, validation: Examples, setting: Setting, stop: Stop
     ) -> Any:
+        encoded = self.encode(train, setting, self.target_encoding)
         options = self._options(setting)
         depth = options["max_depth"]  # 0 is without a limit
         nodes = 2 * min(2**depth, len(train)) if depth > 0 else 2 * len(train)
         stop.rounds = rounds_that_fit(self.rounds, nodes, setting)
-        beside = [(_rows(validation, setting), "validation")] if len(validation) else []
+        beside = [(self._rows(validation), "validation")] if len(validation) else []
         booster = xgboost.train(
             options,
-            _rows(train, setting),
+            self._rows(train, encoded),
             stop.rounds,
             evals=beside,
             verbose_eval=False,
@@ -103,31 +111,34 @@ class XGBoost(Boosting):
         }
         if setting.task == "multiclass":
             fixed["num_class"] = setting.num_classes
-        ways = directions(self.monotone, setting)
+        ways = directions(self.monotone, setting) + [0] * self.num_means
         if any(ways):
             fixed["monotone_constraints"] = tuple(ways)
         return tuned | dict(self.parameters or {}) | fixed
 
     def raw(self, numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        rows = _matrix(matrix_of(numbers, codes), self.setting_)
+        rows = self._matrix(self.matrix(numbers, codes))
         return self.model_.predict(rows, output_margin=True)
+
+    def _rows(
+        self, examples: Examples, encoded: np.ndarray | None = None
+    ) -> xgboost.DMatrix:
+        matrix = self.matrix(examples.numbers, examples.codes, encoded)
+        return self._matrix(matrix, label=examples.targets, weight=examples.weight)
+
+    def _matrix(self, matrix: np.ndarray, **beside: Any) -> xgboost.DMatrix:
+        setting = self.setting_
+        kinds = np.where(setting.is_code, "c", "q").tolist()
+        return xgboost.DMatrix(
+            matrix,
+            feature_types=kinds + ["q"] * self.num_means,
+            enable_categorical=True,
+            nthread=setting.num_threads,
+            **beside,
+        )
 
     def read(self) -> Trees:
         return read_xgboost(self.model_)
-
-
-def _rows(examples: Examples, setting: Setting) -> xgboost.DMatrix:
-    return _matrix(
-        examples.matrix, setting, label=examples.targets, weight=examples.weight
-    )
-
-
-def _matrix(matrix: np.ndarray, setting: Setting, **beside: Any) -> xgboost.DMatrix:
-    kinds = np.where(setting.is_code, "c", "q").tolist()
-    threads = setting.num_threads
-    return xgboost.DMatrix(
-        matrix, feature_types=kinds, enable_categorical=True, nthread=threads, **beside
-    )
 
 
 class _AfterRound(xgboost.callback.TrainingCallback):

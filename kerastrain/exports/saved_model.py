@@ -44,9 +44,22 @@ def saved_model(model: Any, folder: Path, *, batch_size: int | None = None) -> P
         archive.add_endpoint(
             "labels", lambda: {"labels": tf.constant(labels)}, input_signature=[]
         )
+    _keep_used_variables_alone(archive)
     with atomic(path) as temporary:
         archive.write_out(str(temporary), verbose=False)
     return path
+
+
+def _keep_used_variables_alone(archive: keras.export.ExportArchive) -> None:
+    """Drop the lists that `track` makes of all variables.
+
+    `write_out` stores what the endpoints use, and these lists once more, together with
+    what no endpoint uses: 94 MB in place of 37 for two forests of 2,256 trees.
+    """
+    tracked = archive._tf_trackable  # Keras 3.15 has no other way
+    tracked.variables = []
+    tracked.trainable_variables = []
+    tracked.non_trainable_variables = []
 
 
 def _labels(model: keras.Model) -> list[str]:

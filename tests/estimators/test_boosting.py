@@ -150,8 +150,7 @@ def test_every_row_ends_in_the_leaf_of_the_library(table, name):
     else:
         pool = estimator._pool(given.numbers, given.codes)
         leaves = model.calc_leaf_indexes(pool)
-        means = looked_up(estimator.table_, given.codes[:, 1:], SIZES[1:])
-        matrix = np.hstack([matrix, means])
+        matrix = np.hstack([matrix, estimator.means_.numbers(given.codes)])
     trees = estimator.trees_
     np.testing.assert_array_equal(trees.leaf[trees.leaves(matrix)], leaves)
 
@@ -333,8 +332,8 @@ def test_a_prediction_rises_or_falls_with_a_monotone_column(table, name, way):
 @pytest.mark.parametrize(
     ("monotone", "task", "message"),
     [
-        ({4: 1}, "binary", "column 4 has 1; it takes 1"),
-        ({0: 2}, "binary", "columns of numbers, 0 to 3"),
+        ({4: 1}, "binary", "no column 4. Columns of numbers: 0 to 3"),
+        ({0: 2}, "binary", "column 0 has 2; it takes 1"),
         ({0: 1}, "multiclass", "more than two classes"),
     ],
 )
@@ -366,6 +365,27 @@ def test_further_parameters_reach_the_library(table, name):
     more = {"grow_policy": "lossguide"} if name == "xgboost" else {}
     estimator, _ = on(table, "binary", name, {"parameters": {key: value} | more})
     assert estimator.trees_.is_leaf.sum() <= 2 * len(estimator.trees_.roots)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "hist_gradient_boosting"])
+@every_task
+def test_a_column_of_many_codes_is_means_of_the_target_too(table, name, task):
+    given = odd_rows(tuple(part.copy() for part in table), task)
+    estimator, _ = on(table, task, name, {"target_encoding": 20})
+    assert estimator.means_.columns.tolist() == [1]  # the one of 60 codes
+    first = matrix_of(given.numbers, given.codes).shape[1]
+    assert (estimator.trees_.feature >= first).any()
+    has_codes = (estimator.trees_.feature == first - 1).any()
+    assert not (name == "xgboost" and has_codes)
+    check_layers(estimator, given)
+    check_skill(estimator, task, examples(table, task, slice(NUM_TRAIN, NUM_ROWS)))
+    assert not estimator.splits_like(estimator)
+
+
+def test_no_column_is_means_unless_it_has_so_many_codes(table):
+    for option in (60, None):
+        estimator, _ = on(table, "binary", "xgboost", {"target_encoding": option})
+        assert estimator.means_ is None
 
 
 def test_very_many_classes_limit_the_rounds():
