@@ -19,11 +19,8 @@ __all__ = ["detect", "matching_type", "name_words"]
 # Below this many rows "all values differ" says nothing.
 _MIN_IDENTIFIER_ROWS = 20
 _IDENTIFIER_WORDS = {"id", "key", "uuid", "guid", "index", "number", "no", "nr"}
-_TEXT_WORDS = 5.0
 _NAME_WORDS = 3.0
 _TEXT_CHARS = 50.0
-# A text of many words with so few different values is a category all the same.
-_MAX_LONG_CATEGORIES = 100
 _MIN_DATE_SHARE = 0.5
 _DECIMAL_COMMA = r"[-+]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),[0-9]+"
 
@@ -31,7 +28,7 @@ _REASONS = {
     "empty": "every value is missing",
     "constant": "it has one value only",
     "identifier": "its values name rows and would be learnt by heart",
-    "text": "long text is not learnt from yet",
+    "text": "its texts are short and mostly differ, as names do",
     "unsupported": "nested, binary and time values are not learnt from yet",
 }
 
@@ -114,7 +111,7 @@ def _check_fit(cells: Cells, column: Column, wish: ColumnConfig) -> None:
         return
     if column.type == "datetime":
         _check_dates(cells, column)
-    elif column.type != "categorical":
+    elif column.type not in ("categorical", "text"):
         leaf, cell = COLUMNS.load(column.type), cells.ids[column.name]
         # A type that matches drops stray texts as missing; one that does not match
         # was asked for by name and has to hold for every value.
@@ -182,13 +179,13 @@ def _why_ignored(name: str, stats: ColumnStats, type: str) -> str | None:
 
 
 def _is_text(stats: ColumnStats) -> bool:
-    """Many words, or long and mostly different."""
-    few = min(_MAX_LONG_CATEGORIES, stats.num_present // 10)
-    if stats.num_distinct <= few:
-        return False
+    """Long or of some words, and mostly different: names, addresses, hashes.
+
+    Free text, of more words, is a column type of its own.
+    """
     mostly_different = stats.num_distinct > stats.num_present / 2
     is_long = stats.mean_chars >= _TEXT_CHARS or stats.mean_words >= _NAME_WORDS
-    return stats.mean_words >= _TEXT_WORDS or (is_long and mostly_different)
+    return is_long and mostly_different
 
 
 def _is_identifier(name: str, stats: ColumnStats, type: str) -> bool:
@@ -211,7 +208,8 @@ def name_words(name: str) -> list[str]:
 
 def _ignored(column: Column, reason: str) -> Column:
     name = column.name
-    way_out = "" if reason in ("empty", "unsupported") else f" Use it: --keep {name}"
+    how = f"--column {name}=text" if reason == "text" else f"--keep {name}"
+    way_out = "" if reason in ("empty", "unsupported") else f" Use it: {how}"
     note(
         "column_ignored",
         f"Column '{name}' is left out ({reason}): {_REASONS[reason]}.{way_out}",

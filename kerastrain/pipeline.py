@@ -14,6 +14,7 @@ from kerastrain.features import Front
 from kerastrain.ingest import Table
 from kerastrain.schema import Column
 from kerastrain.texts import Texts
+from kerastrain.textvectors import text_rows
 
 __all__ = ["Rows", "cut", "encode", "outputs_of", "run_prefix"]
 
@@ -111,8 +112,10 @@ class _Part:
         self._numbers = table.numbers.get(column.name)
         self._texts = table.texts.get(column.name)
         if isinstance(self._texts, Texts):
-            values = self._texts.values
-            chunks = [self._of(values[piece]) for piece in pieces(len(values))]
+            values, size = self._texts.values, MAX_CHUNK_ROWS
+            if column.type == "text":
+                size = text_rows(column.stats.mean_chars)
+            chunks = [self._of(values[piece]) for piece in pieces(len(values), size)]
             self._distinct = np.concatenate(chunks or [np.zeros((0, encoded.width))])
 
     def __call__(self, rows: slice) -> np.ndarray:

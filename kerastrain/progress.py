@@ -31,9 +31,12 @@ class Progress:
 
     Attributes:
         shows_steps: whether `on_step` is called; figures of steps are not for nothing.
+        asked_s: by `time.monotonic`, since when a person waits, where that was before
+            the run began; a time limit counts from then.
     """
 
     shows_steps = False
+    asked_s: float | None = None
 
     def on_event(self, event: Event) -> None:
         """Something that a user must not miss."""

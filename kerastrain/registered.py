@@ -6,15 +6,17 @@ from pathlib import Path
 __all__ = ["MODULES", "modules", "register_all"]
 
 MODULES = (
-    "blend",
     "encodings",
+    "ensembles.blend",
     "forest.layer",
     "kernels",
     "layers",
     "layers_decision",
     "nets.*",
     "parsing",
+    "sklearn_splines",
     "sklearn_trees",
+    "textvectors",
 )
 
 

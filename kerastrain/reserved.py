@@ -17,11 +17,11 @@ _OURS = """
     linear_batch_ensemble log_shares logit_of_two mean_of_members member_heads
     member_scale missing_indicator nearest ntk_dense number_tokens numbers
     numeric_core one_hot one_hot_codes parametric_activation parse_boolean
-    parse_date parse_number pbld periodic_embedding piecewise_linear
+    pair_products parse_date parse_number pbld periodic_embedding piecewise_linear
     piecewise_linear_embedding place_classes prefix probabilities quantile_normal
     rare_code rbf_kernel robust_scale scale_probabilities self self_attention
     shared_dense signed_log small_one_hot smooth_clip table take_columns
-    target_encoding unstandardize weighted_mean
+    target_encoding text_vectors unstandardize weighted_mean
 """
 _KERAS = """
     activation activity_regularization adaptive_average_pooling1d

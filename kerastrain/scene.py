@@ -48,7 +48,7 @@ def scene(
     config: RunConfig, frames: dict[str, Any], progress: Progress
 ) -> Iterator[Scene]:
     """The folder of the run, claimed, with its events and resources being recorded."""
-    started_s, stages = time.monotonic(), Stages()
+    started_s, stages = progress.asked_s or time.monotonic(), Stages()
     with ExitStack() as stack:
         stack.enter_context(progress)
         claimed = stack.enter_context(claim(config, _run_name(config), sorted(frames)))

@@ -137,7 +137,7 @@ IGNORED = {
     "empty": [None] * NUM_ROWS,
     "constant": ["same"] * NUM_ROWS,
     "identifier": [f"{i:04}-XYZ" for i in RNG.permutation(NUM_ROWS)],
-    "text": [f"the {i} quick brown foxes jump over dog {i}" for i in range(NUM_ROWS)],
+    "text": [f"Mr. Name{i} Of-House{i % 7}" for i in range(NUM_ROWS)],
     "unsupported": [[1, 2]] * NUM_ROWS,
 }
 
@@ -149,6 +149,35 @@ def test_a_column_that_teaches_nothing_is_left_out_and_said_so(reason):
     assert [c.name for c in schema.features] == ["noise"]
     (event,) = [e for e in events if e.code == "column_ignored"]
     assert event.message.startswith(f"Column 'x' is left out ({reason}):")
+
+
+SENTENCES = [f"the {i} quick brown foxes jump over {i}" for i in range(NUM_ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("values", "type"),
+    [
+        (SENTENCES, "text"),
+        (SENTENCES[:12] * (NUM_ROWS // 12), "categorical"),
+        ([f"{i} High Street Sometown" for i in range(NUM_ROWS)], "ignored"),
+        ([f"{i:x}" * 40 for i in range(1, 1 + NUM_ROWS)], "ignored"),
+        ([f"article {i % 60}" for i in range(NUM_ROWS)], "categorical"),
+    ],
+)
+def test_free_text_has_several_words_and_many_values(values, type):
+    schema, _ = profiled(source(x=values, noise=NOISE))
+    found = schema["x"]
+    assert (found.role if type == "ignored" else found.type) == type
+
+
+def test_short_texts_are_learnt_from_as_free_text_where_the_user_says_so():
+    names = source(x=IGNORED["text"], noise=NOISE)
+    schema, (event,) = profiled(names)
+    assert event.message.endswith("Use it: --column x=text")
+    schema, events = profiled(names, columns={"x": ColumnConfig(type="text")})
+    assert ([c.type for c in schema.features], events) == (["text", "numeric"], [])
+    schema, _ = profiled(source(x=SENTENCES, noise=NOISE), ignore=["x"])
+    assert schema["x"].role == "ignored"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_the_terminal_shows_it_after_a_run(tmp_path, capsys):
     head, first, *_, last = shown(METRICS, tmp_path, capsys)
     assert head[3:7] == ["weight", "validation", "test", "folds"]
     assert head[-2:] == ["left", "out"]
-    assert first == ["ensemble", "1", "0.8456", "0.8476", "5", "62", "155", "1.2"]
+    assert first == ["ensemble", "1", "0.8456", "0.8476", "2", "62", "155", "1.2"]
     assert " ".join(last) == f"catboost {REASON}"
 
 

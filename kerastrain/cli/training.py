@@ -1,6 +1,7 @@
 """The command `train`."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -361,7 +362,9 @@ def _run(config: Any, quiet: bool, resume: str | None = None) -> None:
 
     if not quiet and sys.stderr.isatty():
         print("start", end="\r", file=sys.stderr, flush=True)  # TensorFlow takes 6 s
+    asked_s = time.monotonic()
     stage = load_stage("run")
     with WarningLines() if quiet else ConsoleProgress() as progress:
+        progress.asked_s = asked_s
         run = stage.train(config, progress=progress, resume=resume)
     run_summary(run)

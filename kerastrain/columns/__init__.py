@@ -15,6 +15,7 @@ COLUMNS = Registry(
         "boolean": "kerastrain.columns.boolean:Boolean",
         "datetime": "kerastrain.columns.datetime:Datetime",
         "numeric": "kerastrain.columns.numeric:Numeric",
+        "text": "kerastrain.columns.text:Text",
         "categorical": "kerastrain.columns.categorical:Categorical",
     },
 )

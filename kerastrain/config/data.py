@@ -118,10 +118,15 @@ class FeaturesConfig(Part):
             own; the rest share one.
         min_count: a value seen in fewer train rows is rare; rare values share a code.
             `auto` is one in a hundred train rows, but from 2 to 5.
+        text_numbers: most numbers that a column of free text becomes, beside its
+            lengths; fewer where there are few texts.
+        max_terms: most words, and pairs of them, that are known of free text.
     """
 
     max_vocabulary: int = Field(10_000, ge=1)
     min_count: Annotated[int, Field(ge=1)] | Auto = "auto"
+    text_numbers: int = Field(64, ge=1)
+    max_terms: int = Field(20_000, ge=1)
 
     def resolved(self, num_rows: int) -> Self:
         """With `auto` as a number, for `num_rows` train rows."""

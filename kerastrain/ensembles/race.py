@@ -27,6 +27,8 @@ _MOST_FOLDS = 50
 _SPOTS = 50 * _MOST_FOLDS  # numbers of fits inside one outer fold
 # A later fold may take so much longer than the first before it is cut short.
 _LONGER = 1.5
+# Of the seconds of a round, the share below which a candidate stays in it.
+_CHEAP = 0.05
 
 
 @dataclass
@@ -125,12 +127,20 @@ class Race:
         return fitted
 
     def _affordable(self, running: list[Contestant], done: int) -> list[Contestant]:
-        """Who runs the next round: all, if time is plenty, else those of use."""
-        rounds = len(self.bags) - done
-        if _round_s(running) * rounds <= self.left_s:
-            return running
-        useful = self._useful(running, done)
-        return useful if _round_s(useful) <= self.left_s else []
+        """Who runs the next round: all, if time is plenty for all rounds.
+
+        Else the dearest of those that are of no use go, until it is; few rows make the
+        choice unsure, so what costs little stays. None where a round has no time.
+        """
+        useful, rounds = self._useful(running, done), len(self.bags) - done
+        racing = list(running)
+        for one in sorted(running, key=lambda one: -one.seconds[0]):
+            is_cheap = one.seconds[0] < _CHEAP * _round_s(racing)
+            if _round_s(racing) * rounds <= self.left_s or is_cheap:
+                break
+            if one not in useful:
+                racing.remove(one)
+        return racing if _round_s(racing) <= self.left_s else []
 
     def _useful(self, running: Sequence[Contestant], done: int) -> list[Contestant]:
         held_out = {one.name: one.judged(done) for one in running}

@@ -143,8 +143,12 @@ class _Study:
         )
 
     def dependence(self, top: list[str]) -> list[dict[str, Any]]:
-        """Of the columns that matter most, as many as there is time for."""
+        """Of the columns that matter most, as many as there is time for.
+
+        Free text has no line: hardly two rows have the same.
+        """
         found = []
+        top = [name for name in top if self.schema[name].type != "text"]
         for name in top[:NUM_DEPENDENCE]:
             each = self._affordable(DEPENDENCE) // (NUM_POINTS * NUM_DEPENDENCE)
             if each < 1:

@@ -147,6 +147,11 @@ CASES = {
         pa.array([1.0, 2.5, NAN, None, -0.0, 1.0, 2.5]),
         pa.array(["1", "2.50"]),
     ),
+    "text": (
+        column("text", missing_values=["n/a"]),
+        pa.array(["You won £500, call now!", "Call me at 5 now?", "", None, "n/a"] * 9),
+        pa.array(["never seen", SPACED % "call ME now!", "日本 \u200b", "x" * 999]),
+    ),
     "categorical, nothing to see": (
         column("categorical"),
         pa.array(["", None, ""], pa.string()),
