@@ -21,18 +21,20 @@ ORDER = {
         estimators models sources trackers config reserved schema""",
     "data": """arrays memory environment resources kinds remote files selection source
         unify tablefile textfiles dialect lines malformed flat folders published tensors
-        duckfile sqlrows sources.* parts assign
-        timesplit splitrows groupsplit splitevents split encoded formats layers parsing
-        textvectors columns.* statistics mixtures detection quality targets splitkeys
-        texts profile ingest features pipeline blocks resampling surrogate""",
-    "parts": """nets encodings forest kernels sklearn_splines sklearn_inputs models.* piecewise
-        layers_decision calibration thresholds intervals decision metrics objective
-        comparison imbalance runtime schedules engine evaluation training baselines curves trackers.* exports.*
-        parity explaining""",
-    "learners": """prepare shift timedrift estimator monotone boosting sklearn_base sklearn_linear sklearn_trees
-        estimators.* recipes chain learner estimator_learner""",
-    "runs": """report assessment leaderboard fitting ensembles deciding foldscores folds inputs gate registered saved serving direct
-        resumption given scene run differences paired comparing reproduction guests""",
+        duckfile sqlrows sources.* parts assign timesplit splitrows groupsplit
+        splitevents split encoded formats layers parsing textvectors columns.*
+        statistics mixtures detection quality targets splitkeys texts profile ingest
+        features pipeline blocks resampling surrogate""",
+    "parts": """nets encodings forest kernels sklearn_splines sklearn_inputs models.*
+        piecewise layers_decision calibration thresholds intervals decision metrics
+        objective comparison imbalance runtime schedules engine evaluation training
+        baselines curves trackers.* exports.* parity explaining""",
+    "learners": """prepare shift timedrift estimator monotone boosting sklearn_base
+        sklearn_linear sklearn_trees estimators.* recipes chain learner
+        estimator_learner""",
+    "runs": """report assessment leaderboard fitting ensembles deciding foldscores folds
+        inputs gate registered saved serving direct resumption given scene run
+        differences paired comparing reproduction guests""",
     "commands": "kerastrain cli __main__",
 }
 PLACES = [name for box in ORDER.values() for name in box.split()]
