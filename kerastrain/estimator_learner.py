@@ -29,6 +29,7 @@ __all__ = [
     "BaggedTrees",
     "EstimatorLearner",
     "bagged_learners",
+    "becomes_one",
     "estimator_of",
     "fit_for_own",
     "is_unexportable",
@@ -264,6 +265,14 @@ class BaggedTrees(Learner):
     def undecided(self, rows: Rows) -> np.ndarray:
         logits = outputs_of(self._forward, rows, self.objective.num_outputs)
         return self.objective.outputs(logits)
+
+
+def becomes_one(learner: Learner) -> bool:
+    """Whether learners of further folds become one forest with this one."""
+    if not isinstance(learner, EstimatorLearner) or learner.objective.correction:
+        return False
+    trees = learner.estimator
+    return isinstance(trees, Boosting) and trees.means_ is None
 
 
 def bagged_learners(learners: Sequence[Learner]) -> Sequence[Learner]:

@@ -144,7 +144,11 @@ def draw(
         return split_folds(*rows, chosen, seed=seed, keys=keys, own=own)
 
     num_known = int(present[:num_rows].sum())
-    chosen, fits = _chosen(config.split, num_known, own, drawn, has_classes=has_classes)
+    # A portfolio deals folds of its own; rows of one's own test it without more.
+    is_dealt = config.model.name == "auto" and "test" in own
+    chosen, fits = _chosen(
+        config.split, num_known, own, drawn, has_classes=has_classes, is_dealt=is_dealt
+    )
     store.take_back(hashes)
     fits = [_with_own(parts, table, present, own, schema) for parts in fits]
     _tell_dropped(table, schema, present)
@@ -159,6 +163,7 @@ def _chosen(
     drawn: Callable[[SplitConfig], list[Parts]],
     *,
     has_classes: bool,
+    is_dealt: bool,
 ) -> tuple[SplitConfig, list[Parts]]:
     """The split with its number of folds; ConfigError for folds beside validation."""
     if config.folds != "auto":
@@ -169,7 +174,7 @@ def _chosen(
             )
         return config, drawn(config)
     is_few = _LEAST_FOR_FOLDS <= num_rows < FEW_ROWS
-    has_parts = "validation" in own or config.column
+    has_parts = "validation" in own or config.column or is_dealt
     for folds in _NUM_FOLDS if is_few and not has_parts else ():
         several = config.model_copy(update={"folds": folds})
         try:

@@ -67,14 +67,14 @@ _MOST_FOR_FOLDS = 60_000
 # A short time ends after the first fold, which has 7/8 of the rows to learn from.
 _NUM_FOLDS = 8
 _TIME_LIMITS = {"fast": 180.0, "good": 600.0, "best": 3_600.0}
-_FAST = ("lightgbm", "logistic_regression", "ridge", "catboost_small")
+_FAST = ("lightgbm", "xgboost", "logistic_regression", "ridge", "catboost_small")
 _GOOD = (
     "lightgbm",
+    "xgboost",
     "logistic_regression",
     "ridge",
     "catboost_small",
     "lightgbm_large",
-    "xgboost",
     "lightgbm_small",
     "catboost",
     "extra_trees",
@@ -105,6 +105,7 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
             "subsample": 1.0,
             "parameters": _COLUMNS,
         },
+        "share": 0.35,
     },
     "lightgbm_small": {
         "model": "lightgbm",
@@ -143,8 +144,8 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
                 "min_child_weight": 1.0,
             },
         },
-        "share": 0.4,
-        "pace": 1.0,
+        "share": 0.35,
+        "pace": 0.4,
     },
     "catboost": {
         "options": {"patience": 100},
@@ -160,10 +161,14 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
             "parameters": {"l2_leaf_reg": 3.0, "random_strength": 1.0},
         },
         "share": 0.4,
-        "pace": 1.0,
+        "pace": 0.4,
     },
-    "logistic_regression": {"tasks": ("binary", "multiclass"), "share": 0.2},
-    "ridge": {"tasks": ("regression",), "share": 0.2},
+    "logistic_regression": {
+        "tasks": ("binary", "multiclass"),
+        "share": 0.2,
+        "least_s": 0.2,
+    },
+    "ridge": {"tasks": ("regression",), "share": 0.2, "least_s": 0.2},
     "hist_gradient_boosting": {"share": 0.3, "pace": 0.6},
     "extra_trees": {"share": 0.2, "pace": 0.5},
     "random_forest": {"share": 0.2, "pace": 0.5},

@@ -86,14 +86,13 @@ class CatBoost(Boosting):
         beside = None
         if len(validation):
             beside = self._pool(validation.numbers, validation.codes, None, validation)
-        model = catboost.CatBoost(self._options(setting))
-        try:
-            model.fit(rows, eval_set=beside, callbacks=[_AfterRound(stop)])
-        except catboost.CatBoostError as error:
-            if any(text in str(error) for text in _UNLEARNABLE):
-                return None
-            raise
-        if stop.num_rounds < model.tree_count_:
+        options = self._options(setting)
+        watch = _AfterRound(stop, options["learning_rate"])
+        model = _grown(options, rows, beside, watch)
+        if watch.raised is not None:  # the rate of trees that grow stays as it is
+            options["learning_rate"] = watch.raised
+            model = _grown(options, rows, beside, _AfterRound(stop, watch.raised))
+        if model is not None and stop.num_rounds < model.tree_count_:
             model.shrink(stop.num_rounds)
         return model
 
@@ -176,13 +175,38 @@ class CatBoost(Boosting):
         return replace(trees, feature=place[trees.feature].astype("int32"))
 
 
-class _AfterRound:
-    """What CatBoost asks after each round: whether to go on."""
+def _grown(
+    options: Mapping[str, Any],
+    rows: catboost.Pool,
+    beside: catboost.Pool | None,
+    watch: "_AfterRound",
+) -> catboost.CatBoost | None:
+    """None where there is nothing to learn."""
+    model = catboost.CatBoost(dict(options))
+    try:
+        model.fit(rows, eval_set=beside, callbacks=[watch])
+    except catboost.CatBoostError as error:
+        if any(text in str(error) for text in _UNLEARNABLE):
+            return None
+        raise
+    return model
 
-    def __init__(self, stop: Stop):
-        self._stop = stop
+
+class _AfterRound:
+    """What CatBoost asks after each round: whether to go on.
+
+    Attributes:
+        raised: the learning rate that the time asks for in place of this one.
+    """
+
+    def __init__(self, stop: Stop, rate: float):
+        self._stop, self._rate = stop, rate
+        self.raised: float | None = None
 
     def after_iteration(self, info: Any) -> bool:
         found = info.metrics.get("validation", {})
         losses = [history[-1] for history in found.values()]
-        return not self._stop.after(info.iteration, losses[0] if losses else None)
+        if self._stop.after(info.iteration, losses[0] if losses else None):
+            return False
+        self.raised = self._stop.paced(info.iteration, self._rate)
+        return self.raised is None

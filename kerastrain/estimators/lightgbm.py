@@ -91,7 +91,7 @@ class LightGBM(Boosting):
             rows,
             stop.rounds,
             valid_sets=[beside] if len(validation) else [],
-            callbacks=[_after_round(stop)],
+            callbacks=[_after_round(stop, options["learning_rate"])],
         )
         booster.best_iteration = stop.num_rounds
         return booster
@@ -133,10 +133,13 @@ class LightGBM(Boosting):
         return read_lightgbm(self.model_)
 
 
-def _after_round(stop: Stop) -> Callable[[Any], None]:
+def _after_round(stop: Stop, rate: float) -> Callable[[Any], None]:
     def after_round(env: Any) -> None:
-        found = env.evaluation_result_list
-        if stop.after(env.iteration + 1, found[0][2] if found else None):
+        found, done = env.evaluation_result_list, env.iteration + 1
+        if stop.after(done, found[0][2] if found else None):
             raise lightgbm.callback.EarlyStopException(stop.num_rounds - 1, found)
+        raised = stop.paced(done, rate)
+        if raised is not None:
+            env.model.reset_parameter({"learning_rate": raised})
 
     return after_round

@@ -89,7 +89,7 @@ class XGBoost(Boosting):
             stop.rounds,
             evals=beside,
             verbose_eval=False,
-            callbacks=[_AfterRound(stop)],
+            callbacks=[_AfterRound(stop, options["learning_rate"])],
         )
         return booster[: stop.num_rounds]
 
@@ -142,10 +142,15 @@ class XGBoost(Boosting):
 
 
 class _AfterRound(xgboost.callback.TrainingCallback):
-    def __init__(self, stop: Stop):
+    def __init__(self, stop: Stop, rate: float):
         super().__init__()
-        self._stop = stop
+        self._stop, self._rate = stop, rate
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         losses = [loss for one in evals_log.values() for loss in one.values()]
-        return self._stop.after(epoch + 1, losses[-1][-1] if losses else None)
+        if self._stop.after(epoch + 1, losses[-1][-1] if losses else None):
+            return True
+        raised = self._stop.paced(epoch + 1, self._rate)
+        if raised is not None:
+            model.set_param("learning_rate", raised)
+        return False

@@ -313,6 +313,43 @@ def test_the_round_of_the_lowest_loss_is_kept(losses, rounds):
     assert not stop.is_cut_short
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rate", "raised"),
+    [
+        (400.0, 0.05, 0.1),  # 400 rounds of 1 s fit, and 40 is where it should come to
+        (100.0, 0.05, 0.25),  # never above this
+        (4_000.0, 0.05, None),  # there is time enough
+        (100.0, 0.5, None),  # who asks for more keeps it
+        (None, 0.05, None),
+    ],
+)
+def test_a_rate_is_raised_where_the_time_is_short(monkeypatch, seconds, rate, raised):
+    clock = iter(np.arange(0, 1e6, 0.5))  # two looks a round
+    monkeypatch.setattr("kerastrain.boosting.time.monotonic", lambda: next(clock))
+    stop = Stop(1_000, 1_000, seconds)
+    asked = []
+    for done in range(1, 30):
+        assert not stop.after(done, 1 / done)
+        asked.append(stop.paced(done, rate))
+    found = [value for value in asked if value is not None]
+    assert found == ([] if raised is None else [pytest.approx(raised, rel=0.1)])
+
+
+@every_library
+def test_rounds_after_it_learn_at_the_raised_rate(table, name, monkeypatch):
+    options = {"rounds": 20, "learning_rate": 1e-4}
+    slow, _ = on(table, "regression", name, options)
+    monkeypatch.setattr(
+        Stop, "paced", lambda _, done, rate: 0.25 if done == 2 and rate < 0.25 else None
+    )
+    fast, fitted = on(table, "regression", name, options)
+    numbers, codes, _ = table
+    assert np.ptp(slow.scores(numbers, codes)) < 0.05
+    assert np.ptp(fast.scores(numbers, codes)) > 1
+    assert fitted.rounds > 2
+    check_layers(fast, examples(table, "regression"))
+
+
 # --- options ----------------------------------------------------------------------
 
 
