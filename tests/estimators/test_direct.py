@@ -110,7 +110,7 @@ def test_every_entry_has_a_class_with_its_options_told():
         for option in kerastrain.estimators.ESTIMATORS.options(entry):
             assert f"    {option}: " in cls.__doc__
     assert repr(kerastrain.estimators.Ridge(penalties=[1])) == (
-        "Ridge(penalties=[1.0], squash='log')"
+        "Ridge(penalties=[1.0], squash='log', bins=32, pairs=20)"
     )
 
 
