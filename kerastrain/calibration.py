@@ -34,6 +34,7 @@ _PLAIN = (1.0, 0.0)
 # A curve for each class needs rows of each; of more classes few have them.
 MAX_CURVES = 10
 LEAST_OF_CLASS = 50
+LEAST_WRONG = 5
 MAX_ROWS = 200_000  # beyond which the fit is the same to four digits
 
 
@@ -297,7 +298,10 @@ class _Held:
         counts = np.bincount(self.classes, minlength=self.p.shape[1])
         if method == "isotonic":
             return len(counts) <= MAX_CURVES and min(counts) >= LEAST_OF_CLASS
-        return method == "none" or len(self.classes) >= 2 * NUM_FOLDS
+        # Where hardly a row is wrong the scale that fits best has no end, and the first
+        # wrong row of new data pays for it.
+        wrong = np.count_nonzero(self.p.argmax(axis=1) != self.classes)
+        return method == "none" or wrong >= LEAST_WRONG
 
     def losses(self, p: np.ndarray) -> np.ndarray:
         """Log loss of each row."""

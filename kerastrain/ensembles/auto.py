@@ -235,9 +235,9 @@ def _rest_s(limit: float) -> float:
     """Of a time limit, what evaluation, explanation, export and report take.
 
     The export is replayed in a process that loads TensorFlow, which takes 10 s; of a
-    limit of 60 s on one core all of it took 20 to 26 s.
+    limit of 60 s on one core all of it took 14 to 20 s.
     """
-    return min(0.5 * limit, 22 + 0.06 * limit)
+    return min(0.5 * limit, 16 + 0.06 * limit)
 
 
 def _predict_ms(member: Member, rows: Rows, num_rows: int = _TIMED_ROWS) -> float:

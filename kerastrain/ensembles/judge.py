@@ -16,6 +16,9 @@ __all__ = ["Judge"]
 # Of those without a weight so many stay of use: on the rows of one fold the weights
 # are noisy.
 _LEAST_USEFUL = 3
+# Below so many rows held out, the mean of selections among halves of the members.
+_FEW_ROWS = 1_000
+_BAGS = 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Judge:
     ) -> dict[str, float]:
         """Of each in the best ensemble, those above 0; see `select`."""
         weight = self.weight(rows)
-        return select(predicted, rows.targets, self.metric, weight=weight)
+        bags = _BAGS if len(rows) < _FEW_ROWS else 1
+        return select(predicted, rows.targets, self.metric, weight=weight, bags=bags)
 
     def useful(self, predicted: Mapping[str, np.ndarray], rows: Rows) -> set[str]:
         """Names of those with a weight, and of the best ones alone."""

@@ -138,9 +138,9 @@ class Race:
         choice unsure, so what costs little stays. None where a round has no time.
         """
         useful, rounds = self._useful(running, done), len(self.bags) - done
-        racing = list(running)
+        racing, cheap_s = list(running), _CHEAP * _round_s(running)
         for one in sorted(running, key=lambda one: -one.seconds[0]):
-            is_cheap = one.seconds[0] < _CHEAP * _round_s(racing)
+            is_cheap = one.seconds[0] < cheap_s
             if _round_s(racing) * rounds <= self.left_s or is_cheap:
                 break
             if one not in useful:
