@@ -69,6 +69,10 @@ class Correction:
         scale = float(np.mean([one.scale for one in several]))
         return cls(tuple(shifts.tolist()), scale, several[0].gamma)
 
+    @property
+    def does_nothing(self) -> bool:
+        return self.scale == 1 and not self.gamma and not any(self.shift)
+
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Honest logits, float32 of the same shape."""
         scale, shift = np.float32(self.scale), np.asarray(self.shift, "float32")

@@ -89,7 +89,8 @@ class _Search:
     fold: int | None
 
     def __post_init__(self) -> None:
-        data, job = self.data, self.job
+        data, job = _calibrated_once(self.data), self.job
+        self.data = data
         self.judge = Judge(data)
         self.board = Leaderboard(self.judge.name, self.judge.metric.greater_is_better)
         num_rows = len(data.train) + len(data.validation)
@@ -223,6 +224,16 @@ class _Search:
                 folds=max(e.folds or 1 for e in used),
             )
         )
+
+
+def _calibrated_once(data: Prepared) -> Prepared:
+    """Without a correction of each member that only fits it to validation rows: the
+    ensemble is calibrated, and members that are not become one forest over the folds.
+    """
+    correction = data.objective.correction
+    if correction is None or not correction.does_nothing:
+        return data
+    return replace(data, objective=replace(data.objective, correction=None))
 
 
 def _member(one: Contestant, done: int) -> Member:

@@ -30,9 +30,9 @@ _LONGER = 1.5
 # Of the seconds of a round, the share below which a candidate stays in it.
 _CHEAP = 0.05
 # A learner more in the ensemble is traced, explained, exported and loaded again, which
-# took 1.2 to 1.4 s on one core (titanic, 8 folds: 15 s over a limit of 60). One of each
+# took 1.0 to 1.4 s on one core (titanic, 8 folds: 15 s over a limit of 60). One of each
 # candidate is in what the limit keeps back in any case.
-_LEARNER_S = 1.3
+_LEARNER_S = 1.0
 
 
 @dataclass
