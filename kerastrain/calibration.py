@@ -305,7 +305,7 @@ class _Held:
         # Where hardly a row is wrong the scale that fits best has no end, and the first
         # wrong row of new data pays for it.
         wrong = np.count_nonzero(self.p.argmax(axis=1) != self.classes)
-        return method == "none" or wrong >= LEAST_WRONG
+        return method == "none" or bool(wrong >= LEAST_WRONG)
 
     def losses(self, p: np.ndarray) -> np.ndarray:
         """Log loss of each row."""

@@ -52,8 +52,15 @@ class Judge:
     ) -> dict[str, float]:
         """Of each in the best ensemble, those above 0; see `select`."""
         weight = self.weight(rows)
-        bags = _BAGS if len(rows) < _FEW_ROWS else 1
+        bags = _BAGS if self._is_unsure(rows) else 1
         return select(predicted, rows.targets, self.metric, weight=weight, bags=bags)
+
+    def _is_unsure(self, rows: Rows) -> bool:
+        """Whether there are few rows, or few of the rarest class that there is."""
+        if self.data.objective.task == "regression":
+            return len(rows) < _FEW_ROWS
+        counts = np.unique(rows.targets, return_counts=True)[1]
+        return int(counts.min()) * len(counts) < _FEW_ROWS
 
     def useful(self, predicted: Mapping[str, np.ndarray], rows: Rows) -> set[str]:
         """Names of those with a weight, and of the best ones alone."""
