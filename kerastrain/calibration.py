@@ -21,12 +21,13 @@ from kerastrain.layers_decision import (
     LEAST,
     CurveProbabilities,
     ScaleProbabilities,
+    ShareProbabilities,
 )
 from kerastrain.piecewise import Piecewise
 
 __all__ = ["Calibration", "Correction", "Method"]
 
-Method = Literal["none", "temperature", "isotonic"]
+Method = Literal["none", "temperature", "isotonic", "succession"]
 
 NUM_FOLDS = 5
 NUM_STEPS = 30
@@ -179,6 +180,7 @@ class Calibration:
 
     Args:
         scale, shift: of `temperature`; one factor for all, a value for each class.
+        share: of `succession`; what all classes have alike.
         curves: of `isotonic`; one for the second of two classes, else one for each.
         log_loss_before: mean over the rows that it was chosen on.
         log_loss_after: the same, cross-validated.
@@ -187,6 +189,7 @@ class Calibration:
     method: Method = "none"
     scale: float = 1.0
     shift: tuple[float, ...] = ()
+    share: float = 0.0
     curves: tuple[Piecewise, ...] = ()
     log_loss_before: float | None = None
     log_loss_after: float | None = None
@@ -205,6 +208,9 @@ class Calibration:
 
         A method is taken in place of one before it only where the gain is more than its
         own standard error. What is chosen is fitted on all rows and told in an event.
+        Where hardly a row is wrong none of them can be judged, and each class gets an
+        equal part of one row in `rows + 2`: that n rows were right does not say that
+        one of a million is wrong (Laplace's rule of succession).
 
         Args:
             probabilities: of rows not trained on, `(rows, classes)`.
@@ -216,11 +222,15 @@ class Calibration:
         rows = _Held.of(probabilities, classes, weight)
         before = rows.losses(rows.p)
         found, least = cls(), None
-        for method in filter(rows.can_fit, methods):
+        is_open = rows.tell_of_errors or len(methods) == 1
+        for method in filter(rows.can_fit, methods if is_open else ()):
             fit = partial(cls._fit, method=method, has_shift=has_shift)
             losses = rows.held_losses(fit)
             if least is None or rows.is_less(losses, least):
                 found, least = fit(rows), losses
+        if not is_open:
+            found = cls("succession", share=1 / (len(rows.p) + 2))
+            least = rows.losses(found(rows.p))
         after = before if least is None else least
         means = [float(rows.weight @ one / len(one)) for one in (before, after)]
         return replace(found, log_loss_before=means[0], log_loss_after=means[1]).told()
@@ -236,12 +246,18 @@ class Calibration:
     def told(self) -> "Calibration":
         """Itself, told in an event."""
         done = f"calibrated by {self.method}" if self.method != "none" else "kept"
-        note(
-            "calibration_chosen",
-            f"Probabilities are {done}: the log loss on rows not trained on is "
-            f"{self.log_loss_after:.4f}, and {self.log_loss_before:.4f} as they were.",
-            **self.described(),
+        why = (
+            f"the log loss on rows not trained on is {self.log_loss_after:.4f}, and "
+            f"{self.log_loss_before:.4f} as they were."
         )
+        if self.method == "succession":
+            done = f"kept but for an equal share of {self.share:.2g} for all classes"
+            why = (
+                f"fewer than {LEAST_WRONG} of the rows not trained on are wrong, which "
+                "does not say how sure the model may be (Laplace's rule of succession)."
+            )
+        text = f"Probabilities are {done}: {why}"
+        note("calibration_chosen", text, **self.described())
         return self
 
     def described(self) -> dict[str, Any]:
@@ -265,6 +281,8 @@ class Calibration:
             shares = [curve(p[:, k]) for k, curve in enumerate(self.curves)]
             together = np.stack(shares, axis=1)
             return together / together.sum(axis=1, keepdims=True)
+        if self.method == "succession":
+            return p * np.float32(1 - self.share) + np.float32(self.share / p.shape[1])
         return p
 
     def layer(self) -> keras.layers.Layer | None:
@@ -275,6 +293,8 @@ class Calibration:
             return CurveProbabilities(
                 [curve.x for curve in self.curves], [curve.y for curve in self.curves]
             )
+        if self.method == "succession":
+            return ShareProbabilities(self.share)
         return None
 
 
@@ -302,10 +322,14 @@ class _Held:
         counts = np.bincount(self.classes, minlength=self.p.shape[1])
         if method == "isotonic":
             return len(counts) <= MAX_CURVES and min(counts) >= LEAST_OF_CLASS
-        # Where hardly a row is wrong the scale that fits best has no end, and the first
-        # wrong row of new data pays for it.
-        wrong = np.count_nonzero(self.p.argmax(axis=1) != self.classes)
-        return method == "none" or bool(wrong >= LEAST_WRONG)
+        return method == "none" or len(self.classes) >= 2 * NUM_FOLDS
+
+    @property
+    def tell_of_errors(self) -> bool:
+        """Whether rows enough are wrong. Where they are not, the scale that fits best
+        has no end, and the first wrong row of new data pays for it."""
+        wrong = self.p.argmax(axis=1) != self.classes
+        return bool(wrong.sum() >= LEAST_WRONG)
 
     def losses(self, p: np.ndarray) -> np.ndarray:
         """Log loss of each row."""

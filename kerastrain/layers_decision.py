@@ -16,6 +16,7 @@ __all__ = [
     "DecideByThreshold",
     "IntervalWidth",
     "ScaleProbabilities",
+    "ShareProbabilities",
 ]
 
 LEAST = 1e-30  # probability that counts, so that there is a logarithm
@@ -73,6 +74,31 @@ class ScaleProbabilities(Exact):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"scale": self.scale, "shift": self.shift}
+
+
+@register
+class ShareProbabilities(Exact):
+    """A part of all probabilities dealt to the classes alike.
+
+    `(batch, classes)` -> `(batch, classes)`.
+
+    Args:
+        share: of the whole, 0 to 1.
+    """
+
+    def __init__(self, share: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.share = float(share)
+
+    def call(self, probabilities: Any) -> Any:
+        even = self.share / probabilities.shape[-1]
+        return probabilities * (1 - self.share) + even
+
+    def compute_output_spec(self, probabilities: Any) -> Any:
+        return keras.KerasTensor(probabilities.shape, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"share": self.share}
 
 
 @register

@@ -44,7 +44,7 @@ def log_loss(p, classes):
         ("odd", 2, 2_000, "isotonic"),
         ("odd", 4, 4_000, "temperature"),  # which is exact: p^3, summed to 1
         ("odd", 12, 2_000, "temperature"),
-        ("odd", 2, 8, "none"),  # too few rows
+        ("odd", 2, 8, "succession"),  # too few rows
     ],
 )
 def test_the_method_that_fits_is_chosen_and_helps_on_new_rows(
@@ -54,11 +54,26 @@ def test_the_method_that_fits_is_chosen_and_helps_on_new_rows(
     assert found.method == method
     p, classes = world(20_000, how, num_classes, seed=1)
     gain = log_loss(p, classes) - log_loss(found(p), classes)
-    assert gain > 0.01 if method != "none" else gain == 0
     if method == "none":
+        assert gain == 0
         assert found.log_loss_after == found.log_loss_before
-    else:
+    elif method != "succession":
+        assert gain > 0.01
         assert found.log_loss_after < found.log_loss_before
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_rows_that_are_all_right_do_not_make_it_surer(num_classes):
+    classes = np.arange(98) % num_classes
+    p = np.where(np.eye(num_classes)[classes] > 0, 1 - 1e-9, 1e-9).astype("float32")
+    with recording() as recorder:
+        found = Calibration.chosen(p, classes)
+    np.testing.assert_allclose(found(p).min(), 0.01 / num_classes, rtol=1e-3)
+    assert (found(p).argmax(axis=1) == classes).all()
+    assert "fewer than 5 of the rows" in recorder.events[0].message
+    # What is asked for by name is done.
+    assert Calibration.chosen(p, classes, methods=("temperature",)).scale > 1
+    np.testing.assert_allclose(found.layer()(p), found(p), atol=1e-7)
 
 
 def test_the_choice_is_told():
@@ -98,7 +113,7 @@ FITTED = [
     Calibration.chosen(*world(1_000, "odd", k), methods=(method,))
     for k in (2, 4)
     for method in ("none", "temperature", "isotonic")
-]
+] + [Calibration("succession", share=0.02)]
 
 
 @pytest.mark.parametrize("found", FITTED, ids=lambda one: one.method)

@@ -17,7 +17,8 @@ class DecisionConfig(Part):
 
     Args:
         calibrate: of probabilities; `auto` measures on rows not trained on whether
-            temperature scaling or isotonic regression lowers the log loss.
+            temperature scaling or isotonic regression lowers the log loss; where fewer
+            than five of these rows are wrong, all classes get an equal part of one row.
         metric: of two classes; the label goes by the threshold that is best for it on
             rows not trained on.
         at: recall or precision that `precision_at_recall` or `recall_at_precision`
