@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -103,13 +104,9 @@ class _Search:
             self.portfolio.folds(num_rows) if deals else 1,
             job.config.seed,
         )
-        seconds = job.seconds(self.portfolio.time_limit, rest=_rest_s)
-        task = data.objective.task
-        candidates = [
-            candidate
-            for candidate in self.portfolio.candidates
-            if not candidate.tasks or task in candidate.tasks
-        ]
+        rest = partial(_rest_s, num_columns=len(data.front.columns))
+        seconds = job.seconds(self.portfolio.time_limit, rest=rest)
+        candidates = self.portfolio.suited(data.objective.task, num_rows)
         self.race = Race(job, data, pool, bags, candidates, seconds, self.fold)
 
     def _may_deal(self) -> bool:
@@ -242,13 +239,13 @@ def _member(one: Contestant, done: int) -> Member:
     return Member(one.name, kept, one.judged(done), seconds, num_folds)
 
 
-def _rest_s(limit: float) -> float:
+def _rest_s(limit: float, num_columns: int) -> float:
     """Of a time limit, what evaluation, explanation, export and report take.
 
     The export is replayed in a process that loads TensorFlow, which takes 10 s; of a
-    limit of 60 s on one core all of it took 14 to 20 s.
+    limit of 60 s on one core all of it took 14 to 20 s, of 80 columns 70 s.
     """
-    return min(0.5 * limit, 16 + 0.06 * limit)
+    return min(0.5 * limit, 14 + 0.06 * limit + 0.25 * num_columns)
 
 
 def _predict_ms(member: Member, rows: Rows, num_rows: int = _TIMED_ROWS) -> float:
