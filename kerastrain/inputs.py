@@ -9,6 +9,7 @@ import numpy as np
 
 from kerastrain.arrays import ArrayStore
 from kerastrain.config import RunConfig, SplitConfig
+from kerastrain.ensembles.portfolio import deals_folds
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.events import note
 from kerastrain.ingest import Table
@@ -145,7 +146,7 @@ def draw(
 
     num_known = int(present[:num_rows].sum())
     # A portfolio deals folds of its own; rows of one's own test it without more.
-    is_dealt = config.model.name == "auto" and "test" in own
+    is_dealt = "test" in own and deals_folds(config, own)
     chosen, fits = _chosen(
         config.split, num_known, own, drawn, has_classes=has_classes, is_dealt=is_dealt
     )

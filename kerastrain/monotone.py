@@ -39,10 +39,10 @@ def directions(
 def _checked(column: str | int, way: int) -> int:
     if way not in (-1, 0, 1):
         raise ConfigError(
-            f"monotone: column {column!r} has {way}; it takes 1 (rising), -1 (falling) "
-            "or 0."
+            f"monotone: column {column!r} has {way!r}; it takes 1 (rising), -1 "
+            "(falling) or 0."
         )
-    return way
+    return int(way)
 
 
 def _check_kept(setting: Setting, keeps_absolute: bool) -> None:

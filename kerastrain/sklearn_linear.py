@@ -97,8 +97,7 @@ def least_squares(
         for penalty in penalties:
             yield Ridge(alpha=penalty).fit(x, goal, weight)
         return
-    x_mean = np.average(x, axis=0, weights=weight).astype("float32")
-    y_mean = np.average(goal, axis=0, weights=weight).astype("float32")
+    x_mean, y_mean = _mean(x, weight), _mean(goal, weight)
     share = 1.0 if weight is None else np.sqrt(weight)[:, None].astype("float32")
     x, goal = (x - x_mean) * share, (goal - y_mean) * share
     size, vectors = np.linalg.eigh((x.T @ x).astype("float64"))
@@ -109,3 +108,11 @@ def least_squares(
         model.coef_ = kernel.T
         model.intercept_ = y_mean - x_mean @ kernel
         yield model
+
+
+def _mean(values: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Of each column, float32, without a product as large as the matrix."""
+    if weight is None:
+        return values.mean(axis=0, dtype="float64").astype("float32")
+    total = np.einsum("n,nk->k", weight, values, dtype="float64")
+    return (total / weight.sum(dtype="float64")).astype("float32")

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 import kerastrain
+from kerastrain.config import RunConfig
+from kerastrain.ensembles.portfolio import auto, deals_folds
 from kerastrain.events import read_events
 
 MEMBERS = ["naive_bayes", "hist_gradient_boosting", "tests.broken:Broken"]
@@ -102,6 +104,39 @@ def test_wrong_options_are_refused_before_data_are_read(options, message, tmp_pa
             out=str(tmp_path / "run"),
             progress=False,
         )
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [("20", 20), ("20.5", 20.5), ("20MB", 20), (None, None)]
+)
+def test_a_size_without_a_unit_is_megabytes(size, expected):
+    assert auto(max_size=size).max_size == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "own", "expected"),
+    [
+        ({}, (), True),
+        ({"model": "linear"}, (), False),
+        ({"split": {"group": "g"}}, (), False),
+        ({"split": {"time": "t"}}, (), False),
+        ({}, ("validation",), False),
+        ({"model": {"name": "auto", "quality": "fast"}}, (), False),
+    ],
+)
+def test_rows_of_a_group_or_a_time_are_not_dealt(settings, own, expected):
+    config = RunConfig(**{"data": "a.csv", "target": "y", "model": "auto"} | settings)
+    assert deals_folds(config, frozenset(own)) is expected
+
+
+def test_models_are_tried_that_suit_the_task_and_the_rows():
+    few = [one.label for one in auto().suited("binary", 1_000)]
+    many = [one.label for one in auto().suited("regression", 20_000)]
+    assert {"logistic_regression", "lightgbm"} < set(few)
+    assert not {"ridge", "lightgbm_large"} & set(few)
+    assert {"ridge", "lightgbm_large"} < set(many)
+    asked = auto(members=["ridge", "lightgbm_large"])
+    assert len(asked.suited("binary", 10)) == 2  # who names them gets them
 
 
 def test_a_portfolio_of_which_nothing_can_be_fitted_is_an_error(tmp_path):

@@ -1,6 +1,7 @@
 """Free text becomes the numbers that scikit-learn gives, in every form of the model."""
 
 import re
+import resource
 
 import keras
 import numpy as np
@@ -108,6 +109,17 @@ def test_missing_empty_and_unseen_texts_are_zeros(layer):
 def test_a_row_does_not_depend_on_the_others(layer):
     one_by_one = np.concatenate([of(layer, [text]) for text in TEXTS[:20]])
     np.testing.assert_allclose(one_by_one, of(layer, TEXTS)[:20], atol=1e-6)
+
+
+def test_one_long_text_takes_no_memory_for_the_others(layer):
+    """Rows times the terms of the longest would be 10 GB here, of places alone."""
+    texts = tf.constant(["free call"] * 4_000 + ["free call now " * 100_000])
+    with tf.device("cpu"):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        whole = layer(texts)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    np.testing.assert_array_equal(whole[0], layer(texts[:1])[0])
+    assert grown < 1_500_000  # kilobytes
 
 
 def test_a_saved_model_gives_the_same_numbers(layer, tmp_path):

@@ -56,8 +56,8 @@ class Text:
         if texts and not layer.idf.numpy().any():
             warn(
                 "no_words",
-                f"Column '{column.name}': no word stands in two train rows, so only "
-                f"the length of its texts is used. Leave it out: --ignore "
+                f"Column '{column.name}': no word stands in two different texts, so "
+                f"only the length of its texts is used. Leave it out: --ignore "
                 f"{column.name}",
                 column=column.name,
             )

@@ -181,7 +181,12 @@ class Guest:
         nothing = tf.zeros(self.strategy.num_replicas_in_sync)
         known = int(batches.epochs(0, 0).cardinality())
         # Further than an epoch that begins in the middle: `begin_epoch` sets the end.
-        return tf.data.Dataset.from_tensors(nothing).repeat(known if known > 0 else -1)
+        data = tf.data.Dataset.from_tensors(nothing).repeat(known if known > 0 else -1)
+        # Nothing is to be tuned, and the end of a process was seen to wait up to a
+        # minute for the thread that tunes.
+        plain = tf.data.Options()
+        plain.autotune.enabled = False
+        return data.with_options(plain)
 
     def fit(self, data: tf.data.Dataset, **options: Any) -> Any:
         """`model.fit` with the step of this class; then the model is as it was."""

@@ -13,7 +13,7 @@ from kerastrain.ensembles.bagging import bags_of
 from kerastrain.ensembles.blending import dropped_until
 from kerastrain.ensembles.ensemble import EnsembleLearner, Member
 from kerastrain.ensembles.judge import Judge
-from kerastrain.ensembles.portfolio import Portfolio, auto
+from kerastrain.ensembles.portfolio import Portfolio, auto, deals_folds
 from kerastrain.ensembles.race import Contestant, Race
 from kerastrain.errors import DataError
 from kerastrain.estimator_learner import bagged_learners
@@ -45,7 +45,7 @@ def learn(job: Job, data: Prepared, *, fold: int | None = None) -> Learner:
 
 
 def relearn(job: Job, data: Prepared, epochs: int) -> Learner:
-    """As the folds were, on the train rows of all of them."""
+    """As the folds were, on all rows but validation rows, which weigh the members."""
     if job.config.model.name != "auto":
         return job.refit(data, epochs)
     return learn(job, without_validation(data), fold=0)
@@ -96,7 +96,7 @@ class _Search:
         self.board = Leaderboard(self.judge.name, self.judge.metric.greater_is_better)
         num_rows = len(data.train) + len(data.validation)
         # Folds of a cross-validation are averaged in the end, which bags them already.
-        deals = self._may_deal() and self.fold is None
+        deals = deals_folds(job.config, job.own) and self.fold is None
         pool, bags = bags_of(
             data.train,
             data.validation,
@@ -108,12 +108,6 @@ class _Search:
         seconds = job.seconds(self.portfolio.time_limit, rest=rest)
         candidates = self.portfolio.suited(data.objective.task, num_rows)
         self.race = Race(job, data, pool, bags, candidates, seconds, self.fold)
-
-    def _may_deal(self) -> bool:
-        """Rows of a group, of a time, or of the user's choice stay where they are."""
-        split = self.job.config.split
-        is_chosen = split.group or split.time or split.column
-        return not (is_chosen or "validation" in self.job.own)
 
     def run(self) -> EnsembleLearner:
         """Fit what there is time for, and weigh it.

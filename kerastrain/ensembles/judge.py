@@ -59,6 +59,8 @@ class Judge:
         """Whether there are few rows, or few of the rarest class that there is."""
         if self.data.objective.task == "regression":
             return len(rows) < _FEW_ROWS
+        if not len(rows):
+            return False
         counts = np.unique(rows.targets, return_counts=True)[1]
         return int(counts.min()) * len(counts) < _FEW_ROWS
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from kerastrain.config import RunConfig
 from kerastrain.config.parts import as_bytes
 from kerastrain.errors import ConfigError, unknown
 
-__all__ = ["Candidate", "Portfolio", "auto"]
+__all__ = ["Candidate", "Portfolio", "auto", "deals_folds"]
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,23 @@ def auto(
     )
 
 
+def deals_folds(config: RunConfig, own: frozenset[str]) -> bool:
+    """Whether it is a portfolio that holds out rows by folds of its own.
+
+    Rows of a group, of a time, or of the user's choice stay where they are.
+
+    Args:
+        own: parts that lie in files of the user's.
+    """
+    split = config.split
+    is_chosen = split.group or split.time or split.column or "validation" in own
+    return (
+        config.model.name == "auto"
+        and not is_chosen
+        and auto(**config.model.options).num_folds != 1
+    )
+
+
 def _candidate(label: str, *, is_asked: bool) -> Candidate:
     candidate = Candidate(label, **{"model": label, **_KNOWN.get(label, {})})
     return replace(candidate, tasks=(), least_rows=0) if is_asked else candidate
@@ -243,6 +261,7 @@ def _megabytes(size: float | str | None) -> float | None:
     if not isinstance(size, str):
         return size
     try:
-        return float(size) if size.isdigit() else as_bytes(size) / 1e6
+        is_plain = size.replace(".", "", 1).isdecimal()
+        return float(size) if is_plain else as_bytes(size) / 1e6
     except ValueError as error:
         raise ConfigError(f"model.max_size: {error}, got {size!r}.") from None
