@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastrain.pipeline import Arrays, Rows
+from kerastrain.tensors import untuned
 
 __all__ = ["Blocks"]
 
@@ -143,7 +144,7 @@ class Blocks:
             lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), example
         )
         data = tf.data.Dataset.from_generator(lambda: iter(self), output_signature=spec)
-        return data.prefetch(2 * self.num_replicas)
+        return untuned(data.prefetch(2 * self.num_replicas))
 
 
 class _Pool:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerastrain.blocks import Blocks
 from kerastrain.errors import ConfigError, DataError
 from kerastrain.pipeline import Rows
+from kerastrain.tensors import untuned
 
 __all__ = ["Batches", "epochs_of"]
 
@@ -262,7 +263,7 @@ class _Shuffled:
             lambda: (self.rows.take(step) for step in steps), output_signature=spec
         )
         counted = data.apply(tf.data.experimental.assert_cardinality(len(steps)))
-        return counted.prefetch(2)
+        return untuned(counted.prefetch(2))
 
 
 def _rows_by_replica(batch: Any, strategy: tf.distribute.Strategy) -> list[int]:

@@ -17,6 +17,7 @@ from kerastrain.engine.batches import Batches
 from kerastrain.engine.gradients import Clipping
 from kerastrain.engine.update import sums, update
 from kerastrain.errors import ConfigError
+from kerastrain.tensors import untuned
 
 __all__ = ["Guest"]
 
@@ -181,12 +182,8 @@ class Guest:
         nothing = tf.zeros(self.strategy.num_replicas_in_sync)
         known = int(batches.epochs(0, 0).cardinality())
         # Further than an epoch that begins in the middle: `begin_epoch` sets the end.
-        data = tf.data.Dataset.from_tensors(nothing).repeat(known if known > 0 else -1)
-        # Nothing is to be tuned, and the end of a process was seen to wait up to a
-        # minute for the thread that tunes.
-        plain = tf.data.Options()
-        plain.autotune.enabled = False
-        return data.with_options(plain)
+        data = tf.data.Dataset.from_tensors(nothing)
+        return untuned(data.repeat(known if known > 0 else -1))
 
     def fit(self, data: tf.data.Dataset, **options: Any) -> Any:
         """`model.fit` with the step of this class; then the model is as it was."""
