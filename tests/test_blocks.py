@@ -117,6 +117,8 @@ def test_the_data_set_gives_the_same_elements(
 ):
     blocks = blocks_of(num_rows, batch_size, steps, num_replicas)
     data = blocks.dataset()
+    # The end of a process would wait for the thread that tunes.
+    assert data.options().autotune.enabled is False
     for epoch in (0, 5):  # the epoch counts when the iteration begins
         blocks.epoch = epoch
         elements = [*data.as_numpy_iterator()]
