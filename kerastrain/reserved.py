@@ -20,7 +20,7 @@ _OURS = """
     pair_products parse_date parse_number pbld periodic_embedding piecewise_linear
     piecewise_linear_embedding place_classes prefix probabilities quantile_normal
     rare_code rbf_kernel robust_scale scale_probabilities self self_attention
-    shared_dense signed_log small_one_hot smooth_clip table take_columns
+    share_probabilities shared_dense signed_log small_one_hot smooth_clip table take_columns
     target_encoding text_vectors unstandardize weighted_mean
 """
 _KERAS = """
