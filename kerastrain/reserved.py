@@ -9,19 +9,19 @@ import re
 __all__ = ["is_reserved"]
 
 _OURS = """
-    average best_members calibrate category_embedding clamp clean_codes
-    clean_numbers clean_text code_weights codes column_tokens concatenate core cross
-    curve_probabilities decide_by_costs decide_by_threshold decide_label engine
-    exact expand_dims fading_dropout finite_number fold forest front front_scale
+    average best_members calibrate category_embedding clamp clean_codes clean_numbers
+    clean_text code_weights codes column_tokens concatenate core cross
+    curve_probabilities decide_by_costs decide_by_threshold decide_label engine exact
+    expand_dims fading_dropout finite_number fold forest front front_scale
     gaussian_likelihood get_item head impute interval_width kerastrain
     linear_batch_ensemble log_shares logit_of_two mean_of_members member_heads
-    member_scale missing_indicator nearest ntk_dense number_tokens numbers
-    numeric_core one_hot one_hot_codes parametric_activation parse_boolean
-    pair_products parse_date parse_number pbld periodic_embedding piecewise_linear
-    piecewise_linear_embedding place_classes prefix probabilities quantile_normal
-    rare_code rbf_kernel robust_scale scale_probabilities self self_attention
-    share_probabilities shared_dense signed_log small_one_hot smooth_clip table take_columns
-    target_encoding text_vectors unstandardize weighted_mean
+    member_scale missing_indicator nearest ntk_dense number_tokens numbers numeric_core
+    one_hot one_hot_codes parametric_activation parse_boolean pair_products parse_date
+    parse_number pbld periodic_embedding piecewise_linear piecewise_linear_embedding
+    place_classes prefix probabilities quantile_normal rare_code rbf_kernel robust_scale
+    scale_probabilities self self_attention share_probabilities shared_dense signed_log
+    small_one_hot smooth_clip table take_columns target_encoding text_vectors
+    unstandardize weighted_mean
 """
 _KERAS = """
     activation activity_regularization adaptive_average_pooling1d
