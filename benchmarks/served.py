@@ -44,7 +44,10 @@ def saved_model(run: Path, rows: pd.DataFrame) -> dict[str, float]:
     wanted = served.structured_input_signature[1]
 
     def tensors(frame: pd.DataFrame) -> dict[str, Any]:
-        return {name: _tensor(frame[name], spec) for name, spec in wanted.items()}
+        return {
+            name: _tensor(frame[name if name in frame else name[:-1]], spec)
+            for name, spec in wanted.items()
+        }
 
     def ask(given: dict[str, Any]) -> None:
         for output in served(**given).values():
