@@ -219,12 +219,10 @@ class EstimatorLearner(Learner):
     def tell(self) -> None:
         """What a user must know of the fit."""
         if self.fitted.is_cut_short:
-            note(
-                "fit_cut_short",
-                f"{self.title} was stopped by the time limit after "
-                f"{self.fitted.rounds:,} rounds.",
-                rounds=self.fitted.rounds,
-            )
+            rounds = self.fitted.rounds
+            after = f" after {rounds:,} rounds" if rounds else ""
+            text = f"{self.title} was stopped by the time limit{after}."
+            note("fit_cut_short", text, rounds=rounds)
 
 
 def _without_focal(objective: Objective) -> Objective:
