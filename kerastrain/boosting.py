@@ -68,9 +68,12 @@ class Stop:
         now = time.monotonic()
         if done == 1:  # the first has the sorting of columns in it
             self._first = now
-        pace_s = (now - self._first) / max(1, done - 1) or now - self._start
-        self.is_cut_short = now + pace_s - self._start > self._seconds
+        self.is_cut_short = now + self._pace_s(done, now) - self._start > self._seconds
         return self.is_cut_short or done - self.num_rounds >= self.patience
+
+    def _pace_s(self, done: int, now: float) -> float:
+        """Seconds of a round; of the first alone all that there was."""
+        return (now - self._first) / max(1, done - 1) or now - self._start
 
     def paced(self, done: int, rate: float) -> float | None:
         """A learning rate for the rounds after `done`, the once that it has to change.
@@ -84,8 +87,8 @@ class Stop:
         if done < 2 or not is_known or self._has_paced:
             return None
         self._has_paced = True
-        pace_s = max(1e-9, (now - self._first) / (done - 1))
-        fitting = done + max(1.0, (self._seconds - spent_s) / pace_s)
+        left_s = self._seconds - spent_s
+        fitting = done + max(1.0, left_s / self._pace_s(done, now))
         raised = min(_MOST_RATE, min(self.rounds * rate, _JOURNEY) / fitting)
         return raised if raised > rate else None
 

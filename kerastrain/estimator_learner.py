@@ -278,8 +278,7 @@ def bagged_learners(learners: Sequence[Learner]) -> Sequence[Learner]:
     """The same learners, or one in their place where their trees make one forest."""
     trees = [one for one in learners if isinstance(one, EstimatorLearner)]
     estimators = [o.estimator for o in trees if isinstance(o.estimator, Boosting)]
-    is_one_kind = 1 < len(estimators) == len(learners)
-    if not is_one_kind or any(one.objective.correction for one in learners):
+    if len(learners) < 2 or not all(becomes_one(one) for one in learners):
         return learners
     whole = bagged(estimators)
     if whole is None:
