@@ -367,7 +367,8 @@ def test_a_time_limit_ends_in_good_order(tmp_path):
     assert 0 < len(run.history) < 100_000
     assert run.metrics["parity"]["saved_model"] and run.folder.report.is_file()
     codes = [event.code for event in read_events(run.folder.events)]
-    assert codes.count("time_limit") == 1
+    # Epochs are fitted to the time, so its end comes in the last one or just after it.
+    assert codes.count("epochs_chosen") == 1 and codes.count("time_limit") <= 1
 
 
 def test_a_measured_batch_size_and_rate_are_in_the_run(tmp_path):
