@@ -58,6 +58,7 @@ class Spot:
         keeps_last: the last epoch is kept, not the best.
         is_member: of an ensemble; its history stands beside its checkpoints.
         settled: what is measured for all folds of a member.
+        least_epochs: OutOfTime where a time limit leaves fewer.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Spot:
     keeps_last: bool = False
     is_member: bool = False
     settled: Settled | None = None
+    least_epochs: int = 1
 
 
 def is_network(model: ModelConfig) -> bool:
@@ -246,6 +248,7 @@ class Job:
             seconds=seconds,
             keeps_last=spot.keeps_last,
             settled=spot.settled or self.settled,
+            least_epochs=spot.least_epochs,
         )
 
     def seconds(

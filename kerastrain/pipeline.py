@@ -50,6 +50,10 @@ class Rows:
         """These rows, or so many of them at most, evenly spaced."""
         return replace(self, index=self.index[:: -(-len(self) // num_rows) or 1])
 
+    def are(self, others: "Rows") -> bool:
+        """Whether these are the same rows of the same arrays, in the same order."""
+        return self.inputs is others.inputs and np.array_equal(self.index, others.index)
+
     @property
     def row_bytes(self) -> int:
         """Of the inputs of one row."""

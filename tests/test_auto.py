@@ -151,6 +151,33 @@ def test_a_portfolio_of_which_nothing_can_be_fitted_is_an_error(tmp_path):
         )
 
 
+@pytest.mark.parametrize("members", [["naive_bayes", "mlp"], ["mlp"]])
+def test_a_network_with_few_epochs_is_left_out_unless_it_is_all(
+    tmp_path, monkeypatch, members
+):
+    training = "kerastrain.training"
+    monkeypatch.setattr(f"{training}.fit.is_surely_within", lambda *_: False)
+    # 270 rows in 62 s, of 100: an epoch and more, never 8.
+    monkeypatch.setattr(f"{training}.pace.rows_per_second", lambda *_: 5.0)
+    run = kerastrain.train(
+        table(200),
+        target="y",
+        out=str(tmp_path / "run"),
+        model={"name": "auto", "members": members, "folds": 1},
+        split={"folds": 1},
+        fit={"time_limit": "100s"},
+        explain=0,
+        exports=[],
+        progress=False,
+    )
+    entries = run.metrics["leaderboard"]["entries"]
+    status = {entry["model"]: entry["status"] for entry in entries}["mlp"]
+    if members == ["mlp"]:
+        assert status == "fitted"
+    else:
+        assert status.startswith("skipped: the time is enough for 1 of ")
+
+
 @pytest.mark.parametrize("walks", [True, False])
 def test_folds_are_one_forest_unless_that_would_walk(tmp_path, monkeypatch, walks):
     single = []

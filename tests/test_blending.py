@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastrain.ensembles.blending import dropped_until, select
+from kerastrain.ensembles.blending import dropped_until, select, spared
 from kerastrain.ensembles.blendloss import Loss
 from kerastrain.evaluation import METRICS, score
 from kerastrain.events import recording
@@ -117,6 +117,31 @@ def test_a_sample_of_many_rows_stands_for_all_of_them():
 def test_what_cannot_be_weighed_is_refused(predictions, message):
     with pytest.raises(ValueError, match=message):
         select(predictions, np.zeros(2), METRICS["regression"]["mae"])
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [("regression", "mae"), ("binary", "log_loss")]
+)
+def test_a_dear_member_that_hardly_helps_is_spared(task, name):
+    tried, metric, y = members(task, 0.8, 1, 1, 3), METRICS[task][name], Y[task]
+    whole = select(tried, y, metric)
+    dear = dict(zip(tried, (1, 1, 90, 100), strict=True))
+    kept = spared(tried, y, metric, costs=dear, share=0.0)
+    assert set(kept) <= set(whole)
+    few = spared(tried, y, metric, costs=dear, share=0.9)
+    assert "m2" not in few and "m3" not in few and len(whole) > len(few)
+    assert sum(few.values()) == pytest.approx(1)
+
+    def loss(weights):
+        mean = sum(weight * tried[name] for name, weight in weights.items())
+        sign = -1 if metric.greater_is_better else 1
+        return sign * metric.function(y, mean, None)
+
+    alone = min(loss({name: 1.0}) for name in tried)
+    for share in (0.0, 0.05, 0.3):
+        kept = spared(tried, y, metric, costs=dear, share=share)
+        gained, most = alone - loss(kept), alone - loss(whole)
+        assert gained >= (1 - share) * most - 1e-6
 
 
 def dropped(costs, limit):

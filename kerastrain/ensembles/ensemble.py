@@ -83,6 +83,7 @@ class EnsembleLearner(Learner):
         self.members = [pair for pair in members if pair[1] > 0]
         self.tried = [member for member, _ in members]
         self.held_out, self.held_out_weight = held_out, held_out_weight
+        self._foreseen: tuple[Rows, dict[str, np.ndarray]] | None = None
         matrices = front.model(front.inputs)
         outputs: list[Any] = []
         weights: list[float] = []
@@ -98,7 +99,16 @@ class EnsembleLearner(Learner):
         """Its members are fitted, each on rows of its own."""
         raise NotImplementedError("fit the members")
 
+    def foresee(self, rows: Rows) -> dict[str, np.ndarray]:
+        """What each member predicts, by name, of weight 0 too. It is kept for
+        `undecided` of the same rows: the leaderboard and the scores are of the same."""
+        self._foreseen = rows, {m.name: m.predict(rows) for m in self.tried}
+        return self._foreseen[1]
+
     def undecided(self, rows: Rows) -> np.ndarray:
+        if self._foreseen is not None and self._foreseen[0].are(rows):
+            known = self._foreseen[1]
+            return _total([(known[m.name], weight) for m, weight in self.members])
         return _total([(m.predict(rows), weight) for m, weight in self.members])
 
     def validated(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerastrain.ensembles.blending import select
+from kerastrain.ensembles.blending import select, spared
 from kerastrain.evaluation import METRICS, primary, score
 from kerastrain.metrics import Metric
 from kerastrain.pipeline import Rows
@@ -48,12 +48,16 @@ class Judge:
         return score(task, rows.targets, predicted, weight=weight)[self.name]
 
     def weights(
-        self, predicted: Mapping[str, np.ndarray], rows: Rows
+        self,
+        predicted: Mapping[str, np.ndarray],
+        rows: Rows,
+        costs: Mapping[str, float],
     ) -> dict[str, float]:
-        """Of each in the best ensemble, those above 0; see `select`."""
-        weight = self.weight(rows)
-        bags = _BAGS if self._is_unsure(rows) else 1
-        return select(predicted, rows.targets, self.metric, weight=weight, bags=bags)
+        """Of each in the best ensemble, those above 0; see `select` and `spared`."""
+        weight, y, metric = self.weight(rows), rows.targets, self.metric
+        if self._is_unsure(rows):
+            return select(predicted, y, metric, weight=weight, bags=_BAGS)
+        return spared(predicted, y, metric, weight=weight, costs=costs)
 
     def _is_unsure(self, rows: Rows) -> bool:
         """Whether there are few rows, or few of the rarest class that there is."""
@@ -64,9 +68,14 @@ class Judge:
         counts = np.unique(rows.targets, return_counts=True)[1]
         return int(counts.min()) * len(counts) < _FEW_ROWS
 
-    def useful(self, predicted: Mapping[str, np.ndarray], rows: Rows) -> set[str]:
+    def useful(
+        self,
+        predicted: Mapping[str, np.ndarray],
+        rows: Rows,
+        costs: Mapping[str, float],
+    ) -> set[str]:
         """Names of those with a weight, and of the best ones alone."""
         sign = -1.0 if self.metric.greater_is_better else 1.0
         alone = {name: self.score(p, rows) or 0.0 for name, p in predicted.items()}
         ranked = sorted(alone, key=lambda name: sign * alone[name])
-        return {*self.weights(predicted, rows), *ranked[:_LEAST_USEFUL]}
+        return {*self.weights(predicted, rows, costs), *ranked[:_LEAST_USEFUL]}

@@ -69,6 +69,7 @@ class TrainingPlan:
         seconds: for training; None is no limit.
         keeps_last: the weights of the last epoch, not of the best, are kept.
         settled: what was measured before, or is to be.
+        least_epochs: that the time has to leave.
     """
 
     config: RunConfig
@@ -83,6 +84,7 @@ class TrainingPlan:
     seconds: float | None = None
     keeps_last: bool = False
     settled: Settled = field(default_factory=Settled)
+    least_epochs: int = 1
 
 
 def fit_core(
@@ -152,7 +154,8 @@ def _measured(
         return plan, blocks
     if asks_pace:
         num_validation, end_s = len(rows.validation), begun_s + limit
-        epochs = settled.epochs(epochs, engine, blocks, num_validation, end_s)
+        least = plan.least_epochs
+        epochs = settled.epochs(epochs, engine, blocks, num_validation, end_s, least)
     fit = fit.model_copy(update={"epochs": epochs})
     left_s = max(0.0, limit - (time.monotonic() - begun_s))
     config = config.model_copy(update={"fit": fit})

@@ -6,6 +6,7 @@ import numpy as np
 
 from kerastrain.blocks import Blocks
 from kerastrain.engine import Engine
+from kerastrain.errors import OutOfTime
 from kerastrain.events import note
 from kerastrain.training.batchsize import rows_per_second
 
@@ -30,7 +31,13 @@ def is_surely_within(
 
 
 def epochs_within(
-    engine: Engine, blocks: Blocks, num_validation: int, epochs: int, end_s: float
+    engine: Engine,
+    blocks: Blocks,
+    num_validation: int,
+    epochs: int,
+    end_s: float,
+    *,
+    least: int = 1,
 ) -> int:
     """At most `epochs`, at least 1: as many as will be done at `end_s`.
 
@@ -42,6 +49,10 @@ def epochs_within(
         engine: prepared.
         num_validation: rows that are scored after each epoch.
         end_s: by `time.monotonic`; compiling once more is reckoned with.
+        least: epochs that have to fit, if so many are wanted.
+
+    Raises:
+        OutOfTime: fewer fit.
     """
     begun_s = time.monotonic()
     speed = rows_per_second(engine, blocks, 2)
@@ -53,6 +64,11 @@ def epochs_within(
     compile_s = max(0.0, time.monotonic() - begun_s - 3 * call_s)
     left_s = _MARGIN * (end_s - time.monotonic() - compile_s)
     fitting = int(np.clip(left_s / epoch_s, 1, epochs))
+    if fitting < min(least, epochs):
+        raise OutOfTime(
+            f"the time is enough for {fitting} of {epochs} epochs, and {least} are the "
+            "least for it"
+        )
     if fitting < epochs:
         note(
             "epochs_chosen",

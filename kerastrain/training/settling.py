@@ -53,10 +53,17 @@ class Settled:
         blocks: Blocks,
         num_validation: int,
         end_s: float,
+        least: int = 1,
     ) -> int:
-        """Those that are done at `end_s`, measured with `engine`, if not all are."""
+        """Those that are done at `end_s`, measured with `engine`, if not all are.
+
+        Raises:
+            OutOfTime: fewer than `least` are.
+        """
         if "epochs" not in self.found:
-            within = epochs_within(engine, blocks, num_validation, wanted, end_s)
+            within = epochs_within(
+                engine, blocks, num_validation, wanted, end_s, least=least
+            )
             self._keep({"epochs": within})
         return min(wanted, self.found["epochs"])
 
