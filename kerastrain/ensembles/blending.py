@@ -87,7 +87,8 @@ def spared(
     over the best single member would go in all.
 
     Args:
-        costs: of each member, such as its seconds or bytes.
+        costs: of each member, such as its bytes.
+        share: from 0 to 1.
     """
     bench = _Bench.of(predictions, targets, metric, weight)
     places = range(len(bench.names))

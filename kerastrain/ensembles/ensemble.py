@@ -14,7 +14,7 @@ from kerastrain.learner import Learner
 from kerastrain.objective import Objective
 from kerastrain.pipeline import Rows
 
-__all__ = ["AverageLearner", "EnsembleLearner", "Member"]
+__all__ = ["AverageLearner", "EnsembleLearner", "Member", "weight_bytes"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,15 @@ class Member:
     @property
     def size(self) -> int:
         """Bytes of all weights, those that do not learn too."""
-        return sum(
-            int(np.prod(variable.shape)) * np.dtype(_plain(variable.dtype)).itemsize
-            for learner in self.learners
-            for variable in learner.numeric.variables
-        )
+        return sum(map(weight_bytes, self.learners))
+
+
+def weight_bytes(learner: Learner) -> int:
+    """Of all weights behind the front, those that do not learn too."""
+    return sum(
+        int(np.prod(variable.shape)) * np.dtype(_plain(variable.dtype)).itemsize
+        for variable in learner.numeric.variables
+    )
 
 
 def _plain(dtype: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerastrain.config import ModelConfig
 from kerastrain.ensembles.bagging import Bag
+from kerastrain.ensembles.ensemble import weight_bytes
 from kerastrain.ensembles.judge import Judge
 from kerastrain.ensembles.portfolio import Candidate
 from kerastrain.errors import (
@@ -158,8 +159,8 @@ class Race:
 
     def _useful(self, running: Sequence[Contestant], done: int) -> list[Contestant]:
         held_out = {one.name: one.judged(done) for one in running}
-        seconds = {one.name: one.seconds[0] for one in running}
-        kept = self.judge.useful(held_out, self.rows(done), seconds)
+        sizes = {one.name: float(weight_bytes(one.learners[0])) for one in running}
+        kept = self.judge.useful(held_out, self.rows(done), sizes)
         return [one for one in running if one.name in kept]
 
     def _fill(self, running: list[Contestant], done: int) -> None:
