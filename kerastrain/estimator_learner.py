@@ -18,7 +18,6 @@ from kerastrain.errors import ConfigError, KerastrainError, MissingExtra, Parity
 from kerastrain.estimator import Estimator, Examples, Fitted, Setting
 from kerastrain.events import note, warn
 from kerastrain.features import Features
-from kerastrain.forest.layer import Forest
 from kerastrain.learner import Learner, forward_of, whole_model
 from kerastrain.models import LEARNERS
 from kerastrain.objective import Objective
@@ -283,16 +282,7 @@ def bagged_learners(learners: Sequence[Learner]) -> Sequence[Learner]:
     whole = bagged(estimators)
     if whole is None:
         return learners
-    one = BaggedTrees(trees, whole)
-    return learners if _walks(one) and not _walks(trees[0]) else [one]
-
-
-def _walks(learner: Learner) -> bool:
-    """Whether its forest has more splits than a table of bits may hold. California, 6
-    folds of LightGBM: 2,400 ms for 1,000 rows as one forest, 20 ms for a single fold.
-    """
-    forests = [one for one in learner.numeric.layers if isinstance(one, Forest)]
-    return any(one.layout in ("walk", "plain") for one in forests)
+    return [BaggedTrees(trees, whole)]
 
 
 def estimator_of(made: type, options: dict[str, Any]) -> Estimator:

@@ -178,29 +178,19 @@ def test_a_network_with_few_epochs_is_left_out_unless_it_is_all(
         assert status.startswith("skipped: the time is enough for 1 of ")
 
 
-@pytest.mark.parametrize("walks", [True, False])
-def test_folds_are_one_forest_unless_that_would_walk(tmp_path, monkeypatch, walks):
-    single = []
-
-    def layouts(trees):
-        single.append(len(trees.roots))
-        is_bagged = len(trees.roots) > 1.3 * single[0]
-        return ["walk" if walks and is_bagged else "bits64"]
-
-    monkeypatch.setattr("kerastrain.forest.plan._candidates", layouts)
-    members = ["gradient_boosting"]
+def test_boosted_folds_are_one_forest(tmp_path):
     run = kerastrain.train(
         table(300),
         target="y",
         out=str(tmp_path / "run"),
-        model={"name": "auto", "members": members, "folds": 2},
+        model={"name": "auto", "members": ["gradient_boosting"], "folds": 2},
         split={"folds": 1},
         explain=0,
         exports=[],
         progress=False,
     )
     cores = [one.name for one in run.model.layers if "numeric_core" in one.name]
-    assert len(cores) == (2 if walks else 1)
+    assert len(cores) == 1
 
 
 @pytest.mark.slow

@@ -1,5 +1,13 @@
-"""Which form of a forest is fastest, and its arrays."""
+"""Which form of a forest is fastest, and its arrays.
 
+The table of bits has a row for each bin of a column and a word for each tree in it.
+Trees that were not grown on the same bins (folds, random forests) make it grow with the
+square of their number, so they are dealt to blocks, each with bins of its own. That was
+found by Lucchese et al. 2015, "QuickScorer", section 3.3 (BlockWise-QuickScorer), for
+the sake of the cache; here it is for the size of the file too.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,19 +17,35 @@ from kerastrain.forest.keys import Edges
 from kerastrain.forest.trees import Trees
 from kerastrain.forest.walk import below_exits
 
-__all__ = ["LAYOUTS", "Plan", "plan"]
+__all__ = ["LAYOUTS", "Block", "Plan", "plan"]
 
 #: Bits of a word that holds the exits of a tree; 1 walks from the root, 0 is unpacked.
 LAYOUTS = {"bits64": 64, "bits32": 32, "walk": 1, "plain": 0}
 
-#: Largest table of bits; it is part of an exported file.
-MOST_TABLE_BYTES = 2**27
+#: Largest table of bits, of all blocks together; it is part of an exported file.
+MOST_TABLE_BYTES = 2**28
+_MOST_BLOCKS = 64
+_LEAST_TREES = 32  # of a block
 
 # Nanoseconds per row and tree on one core (see benchmarks/forest.py): a look-up and a
 # conjunction per column, a step of the packed walk, what finds the lowest bit.
 _COLUMN_NS = {64: 0.9, 32: 0.65}
 _STEP_NS = 18.0
 _EXIT_NS = 3.0
+_BIN_NS = 30.0  # per row, block and column: the search for a bin
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some trees of a forest, ready to be run.
+
+    Args:
+        numbers: what the computation has to know, beside the arrays.
+        arrays: by name.
+    """
+
+    numbers: dict[str, int]
+    arrays: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,27 +54,56 @@ class Plan:
 
     Args:
         layout: one of `LAYOUTS`.
-        numbers: what the computation has to know, beside the arrays.
-        arrays: by name.
+        blocks: of all trees.
+        places: int32 `(trees,)`, of each tree among those of the blocks, one block
+            after the other.
     """
 
     layout: str
-    numbers: dict[str, int]
-    arrays: dict[str, np.ndarray]
+    blocks: Sequence[Block]
+    places: np.ndarray
 
 
-def plan(trees: Trees, layout: str = "auto") -> Plan:
-    """Arrays of a forest in a layout; "auto" takes the one that should be fastest."""
-    groups, order = _by_output(trees)
-    places = np.argsort(order).astype("int32")
-    trees = replace(trees, roots=trees.roots[order])
-    for name in _candidates(trees) if layout == "auto" else [layout]:
-        found = _plain(trees) if name == "plain" else _compact(trees, name, groups)
-        if found is not None:
-            found.arrays["places"] = places
-            return found
+def plan(trees: Trees, layout: str = "auto", num_blocks: int = 1) -> Plan:
+    """Arrays of a forest in a layout.
+
+    Args:
+        layout: "auto" takes the one that should be fastest, and blocks as needed.
+        num_blocks: of another layout than that and "plain", which has one.
+    """
+    outputs, order = _by_output(trees)
+    choices = [(layout, num_blocks)]
+    if layout == "auto":
+        choices = _candidates(trees, outputs, order)
+    for name, number in choices:
+        parts = _dealt(order, outputs, number)
+        blocks = _blocks(trees, name, outputs, parts)
+        if len(blocks) == number:
+            places = np.argsort(np.concatenate(parts)).astype("int32")
+            return Plan(name, blocks, places)
     # What was asked for does not fit; the plain walk always does.
     return plan(trees, "plain")
+
+
+def _dealt(order: np.ndarray, outputs: int, num_blocks: int) -> list[np.ndarray]:
+    """Trees of each block: neighbours, and of each output equally many."""
+    by_output = order.reshape(max(1, outputs), -1)
+    return [part.ravel() for part in np.array_split(by_output, num_blocks, axis=1)]
+
+
+def _blocks(
+    trees: Trees, layout: str, outputs: int, parts: Sequence[np.ndarray]
+) -> list[Block]:
+    """Of each part; those before the first that does not fit."""
+    blocks: list[Block] = []
+    for part in parts:
+        some = replace(trees, roots=trees.roots[part])
+        is_plain = layout == "plain"
+        block = _plain(some) if is_plain else _compact(some, layout, outputs)
+        if block is None:
+            break
+        blocks.append(block)
+    return blocks
 
 
 def _by_output(trees: Trees) -> tuple[int, np.ndarray]:
@@ -81,23 +134,47 @@ def _by_output(trees: Trees) -> tuple[int, np.ndarray]:
     return num_outputs, np.argsort(output, kind="stable")
 
 
-def _candidates(trees: Trees) -> list[str]:
-    """Layouts, the fastest first."""
-    cost_ns = {"walk": _STEP_NS * float(trees.depths().max(initial=0))}
+def _candidates(trees: Trees, outputs: int, order: np.ndarray) -> list[tuple[str, int]]:
+    """Layouts with numbers of blocks, the fastest first."""
+    depth = float(trees.depths().max(initial=0))
+    cost_ns = {("walk", 1): _STEP_NS * depth}
     for word, column_ns in _COLUMN_NS.items():
         top = cut(trees, word)
-        edges = Edges.of(trees, top.nodes)
-        num_bytes = edges.num_bins.sum() * len(trees.roots) * word // 8
-        if num_bytes <= MOST_TABLE_BYTES:
-            columns_ns = len(edges.columns) * column_ns
-            cost_ns[f"bits{word}"] = columns_ns + _EXIT_NS + top.steps * _STEP_NS
-    return [*sorted(cost_ns, key=cost_ns.__getitem__), "plain"]
+        found = _fitting(trees, top, outputs, order)
+        if found is not None:
+            number, columns = found
+            bins_ns = number * columns * _BIN_NS / len(trees.roots)
+            below_ns = _EXIT_NS + top.steps * _STEP_NS
+            cost_ns[f"bits{word}", number] = columns * column_ns + bins_ns + below_ns
+    return [*sorted(cost_ns, key=cost_ns.__getitem__), ("plain", 1)]
 
 
-def _compact(trees: Trees, layout: str, groups: int) -> Plan | None:
+def _fitting(
+    trees: Trees, top: Top, outputs: int, order: np.ndarray
+) -> tuple[int, float] | None:
+    """The fewest blocks whose tables stay within the limit, and columns of one."""
+    num_trees, word = top.exits.shape
+    block = np.zeros(num_trees, "int64")
+    number = 1
+    while number == 1 or number <= min(_MOST_BLOCKS, num_trees // _LEAST_TREES):
+        parts = _dealt(order, outputs, number)
+        for place, part in enumerate(parts):
+            block[part] = place
+        owner = block[top.tree]
+        edges = [Edges.of(trees, top.nodes[owner == p]) for p in range(number)]
+        words = sum(
+            int(e.num_bins.sum()) * len(p) for e, p in zip(edges, parts, strict=True)
+        )
+        if words * word // 8 <= MOST_TABLE_BYTES:
+            return number, float(np.mean([len(one.columns) for one in edges]))
+        number *= 2
+    return None
+
+
+def _compact(trees: Trees, layout: str, outputs: int) -> Block | None:
     word = LAYOUTS[layout]
     top = cut(trees, word)
-    numbers = {"trees": len(trees.roots), "steps": top.steps, "groups": groups}
+    numbers = {"trees": len(trees.roots), "steps": top.steps, "outputs": outputs}
     arrays = {} if word == 1 else _bit_arrays(trees, top)
     nodes = top.exits.ravel()
     if top.steps:
@@ -112,10 +189,10 @@ def _compact(trees: Trees, layout: str, groups: int) -> Plan | None:
         numbers["column_bits"] = below.column_bits
         numbers["first_set"] = below.first_set
     values = trees.value[np.maximum(nodes, 0)] * (nodes >= 0)[:, None]
-    if groups:
+    if outputs:
         values = values.sum(axis=1)
     arrays |= {"nodes": nodes, "values": values.astype("float32")}
-    return Plan(layout, numbers, arrays)
+    return Block(numbers, arrays)
 
 
 def _bit_arrays(trees: Trees, top: Top) -> dict[str, np.ndarray]:
@@ -129,7 +206,7 @@ def _bit_arrays(trees: Trees, top: Top) -> dict[str, np.ndarray]:
     }
 
 
-def _plain(trees: Trees) -> Plan:
+def _plain(trees: Trees) -> Block:
     """`Trees` as they are, but for thresholds that TensorFlow would take for zero."""
     threshold, least = trees.threshold, np.finfo("float32").tiny
     is_denormal = (np.abs(threshold) < least) & (threshold != 0)
@@ -151,4 +228,4 @@ def _plain(trees: Trees) -> Plan:
         "steps": int(trees.depths().max(initial=0)),
         "set_width": trees.sets.shape[1],
     }
-    return Plan("plain", numbers, arrays)
+    return Block(numbers, arrays)

@@ -141,7 +141,7 @@ def one_output_each(outputs, num_outputs):
 def test_trees_of_one_output_each_are_summed_by_output(outputs, groups):
     trees, x = one_output_each(outputs, 3), values()
     forest = Forest(trees)
-    assert forest.numbers["groups"] == groups
+    assert [block["outputs"] for block in forest.numbers] == [groups]
     np.testing.assert_allclose(forest(x), trees.outputs(x), rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(forest.leaves(x), trees.leaves(x))
 
@@ -215,6 +215,29 @@ def test_the_plain_copy_has_the_same_leaves():
     plain = Forest(trees, name="mine").plain()
     assert (plain.layout, plain.name) == ("plain", "mine")
     np.testing.assert_array_equal(plain.leaves(x), trees.leaves(x))
+
+
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_trees_are_dealt_to_blocks_where_one_table_would_be_too_large(
+    num_outputs, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(plans, "_LEAST_TREES", 2)
+    trees, x = one_output_each([0, 1, 2] * 4, 3), values()
+    trees = trees if num_outputs == 3 else grown(11, 90, num_sets=4)
+    whole = Forest(trees)
+    table = whole.shapes["block_0"]["open"]
+    assert len(whole.numbers) == 1
+    num_bytes = np.prod(table[1]) * np.dtype(table[0]).itemsize
+    monkeypatch.setattr(plans, "MOST_TABLE_BYTES", int(0.8 * num_bytes))
+    monkeypatch.setattr(plans, "_COLUMN_NS", {64: 0.9})
+    forest = Forest(trees, layout="auto")
+    assert forest.layout == "bits64" and len(forest.numbers) > 1
+    np.testing.assert_array_equal(forest.leaves(x), trees.leaves(x))
+    np.testing.assert_allclose(forest(x), trees.outputs(x), rtol=1e-5, atol=1e-5)
+    inputs = keras.Input((NUM_COLUMNS,))
+    keras.Model(inputs, forest(inputs)).save(tmp_path / "forest.keras")
+    again = keras.saving.load_model(tmp_path / "forest.keras")
+    np.testing.assert_array_equal(again.predict_on_batch(x), forest(x))
 
 
 @pytest.mark.parametrize(("num_bytes", "layout"), [(2**27, "bits64"), (10, "walk")])
