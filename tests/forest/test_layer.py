@@ -240,6 +240,21 @@ def test_trees_are_dealt_to_blocks_where_one_table_would_be_too_large(
     np.testing.assert_array_equal(again.predict_on_batch(x), forest(x))
 
 
+def test_more_blocks_than_are_needed_save_space_where_trees_are_many(monkeypatch):
+    monkeypatch.setattr(plans, "_SMALL_BYTES", 10)
+    monkeypatch.setattr(plans, "_MANY_TREES", 10)
+    rng = np.random.default_rng(0)
+    trees = grown(40, 20)
+    own = rng.normal(size=len(trees.left)).astype("float32")  # no threshold is shared
+    threshold = np.where(trees.is_leaf, np.inf, own).astype("float32")
+    trees, x = Trees(**trees.arrays() | {"threshold": threshold}), values()
+    forest = Forest(trees)
+    assert [block["trees"] for block in forest.numbers] == [10] * 4
+    np.testing.assert_array_equal(forest.leaves(x), trees.leaves(x))
+    monkeypatch.setattr(plans, "_MANY_TREES", 41)
+    assert len(Forest(trees).numbers) == 1
+
+
 @pytest.mark.parametrize(("num_bytes", "layout"), [(2**27, "bits64"), (10, "walk")])
 def test_tables_stay_within_their_limit(num_bytes, layout, monkeypatch):
     monkeypatch.setattr(plans, "MOST_TABLE_BYTES", num_bytes)
