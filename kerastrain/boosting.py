@@ -73,7 +73,8 @@ class Stop:
 
     def _pace_s(self, done: int, now: float) -> float:
         """Seconds of a round; of the first alone all that there was."""
-        return (now - self._first) / max(1, done - 1) or now - self._start
+        spent_s = (now - self._first) / max(1, done - 1) or now - self._start
+        return max(spent_s, 1e-9)  # a clock may stand still for 16 ms
 
     def paced(self, done: int, rate: float) -> float | None:
         """A learning rate for the rounds after `done`, the once that it has to change.

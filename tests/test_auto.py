@@ -1,6 +1,7 @@
 """`--model auto`: a portfolio and its ensemble as one Keras model."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,10 @@ import pytest
 
 import kerastrain
 from kerastrain.config import RunConfig
+from kerastrain.ensembles.ensemble import EnsembleLearner
 from kerastrain.ensembles.portfolio import auto, deals_folds
 from kerastrain.events import read_events
+from kerastrain.pipeline import Rows
 
 MEMBERS = ["naive_bayes", "hist_gradient_boosting", "tests.broken:Broken"]
 
@@ -47,6 +50,33 @@ def test_the_ensemble_is_a_weighted_mean_of_members(run):
     assert rows["ensemble"]["validation"] >= best - 1e-9
     assert rows["hist_gradient_boosting"]["folds"] == 2
     assert all(rows[name]["test"] > 0.8 for name in (*MEMBERS[:2], "ensemble"))
+    told = run.metrics["test"]["roc_auc"]["value"]
+    assert rows["ensemble"]["test"] == pytest.approx(told)
+
+
+def test_what_was_foreseen_is_used_once_and_for_the_same_rows_alone():
+    asked = []
+
+    class Guess:
+        name = "guess"
+
+        def predict(self, rows):
+            asked.append(len(rows))
+            return np.full(len(rows), 2.0)
+
+    learner = object.__new__(EnsembleLearner)
+    learner.tried, learner.members = [Guess()], [(Guess(), 1.0)]
+    learner._foreseen = None
+    inputs, index = {"x": np.zeros((9, 1))}, np.arange(5)
+    rows = Rows(inputs, np.zeros(9), np.ones(9), index)
+    assert learner.foresee(rows)["ensemble"].tolist() == [2.0] * 5
+    learner.undecided(replace(rows, index=index.copy()))
+    assert asked == [5]
+    learner.undecided(rows)
+    assert asked == [5, 5]
+    learner.foresee(rows)
+    assert len(learner.undecided(replace(rows, index=index[:3]))) == 3
+    assert asked == [5, 5, 5, 3]
 
 
 def test_a_member_that_fails_is_shown_with_its_reason(run):
@@ -157,7 +187,7 @@ def test_a_network_with_few_epochs_is_left_out_unless_it_is_all(
 ):
     training = "kerastrain.training"
     monkeypatch.setattr(f"{training}.fit.is_surely_within", lambda *_: False)
-    # 270 rows in 62 s, of 100: an epoch and more, never 8.
+    # 150 rows of train and validation at 5 a second, in a third of 160 s: 1 epoch.
     monkeypatch.setattr(f"{training}.pace.rows_per_second", lambda *_: 5.0)
     run = kerastrain.train(
         table(200),
@@ -165,7 +195,7 @@ def test_a_network_with_few_epochs_is_left_out_unless_it_is_all(
         out=str(tmp_path / "run"),
         model={"name": "auto", "members": members, "folds": 1},
         split={"folds": 1},
-        fit={"time_limit": "100s"},
+        fit={"time_limit": "200s"},
         explain=0,
         exports=[],
         progress=False,
@@ -178,12 +208,17 @@ def test_a_network_with_few_epochs_is_left_out_unless_it_is_all(
         assert status.startswith("skipped: the time is enough for 1 of ")
 
 
-def test_boosted_folds_are_one_forest(tmp_path):
+def test_boosted_folds_are_one_forest_of_which_the_limit_is_told(tmp_path):
     run = kerastrain.train(
         table(300),
         target="y",
         out=str(tmp_path / "run"),
-        model={"name": "auto", "members": ["gradient_boosting"], "folds": 2},
+        model={
+            "name": "auto",
+            "members": ["gradient_boosting"],
+            "folds": 2,
+            "max_size": "100MB",
+        },
         split={"folds": 1},
         explain=0,
         exports=[],
@@ -191,6 +226,9 @@ def test_boosted_folds_are_one_forest(tmp_path):
     )
     cores = [one.name for one in run.model.layers if "numeric_core" in one.name]
     assert len(cores) == 1
+    told = [e for e in read_events(run.folder.events) if e.code == "limit_met"]
+    kept = run.metrics["leaderboard"]["entries"][0]
+    assert told[0].details["total"] == pytest.approx(kept["size_mb"])
 
 
 @pytest.mark.slow

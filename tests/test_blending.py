@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerastrain.ensembles.blending import dropped_until, select, spared
+from kerastrain.ensembles.blending import dropped_until, pruned, select
 from kerastrain.ensembles.blendloss import Loss
 from kerastrain.evaluation import METRICS, score
 from kerastrain.events import recording
@@ -122,13 +122,13 @@ def test_what_cannot_be_weighed_is_refused(predictions, message):
 @pytest.mark.parametrize(
     ("task", "name"), [("regression", "mae"), ("binary", "log_loss")]
 )
-def test_a_dear_member_that_hardly_helps_is_spared(task, name):
+def test_a_dear_member_that_hardly_helps_is_pruned(task, name):
     tried, metric, y = members(task, 0.8, 1, 1, 3), METRICS[task][name], Y[task]
     whole = select(tried, y, metric)
     dear = dict(zip(tried, (1, 1, 90, 100), strict=True))
-    kept = spared(tried, y, metric, costs=dear, share=0.0)
+    kept = pruned(tried, y, metric, costs=dear, share=0.0)
     assert set(kept) <= set(whole)
-    few = spared(tried, y, metric, costs=dear, share=0.9)
+    few = pruned(tried, y, metric, costs=dear, share=0.9)
     assert "m2" not in few and "m3" not in few and len(whole) > len(few)
     assert sum(few.values()) == pytest.approx(1)
 
@@ -139,7 +139,7 @@ def test_a_dear_member_that_hardly_helps_is_spared(task, name):
 
     alone = min(loss({name: 1.0}) for name in tried)
     for share in (0.0, 0.05, 0.3):
-        kept = spared(tried, y, metric, costs=dear, share=share)
+        kept = pruned(tried, y, metric, costs=dear, share=share)
         gained, most = alone - loss(kept), alone - loss(whole)
         assert gained >= (1 - share) * most - 1e-6
 

@@ -57,8 +57,7 @@ def rank(job: Job, learner: Learner, data: Prepared, fold: int | None = None) ->
         return
     rows = data.test.at_most(most_rows(data.objective.num_outputs))
     task, weight = data.objective.task, data.weight_of(rows)
-    predicted = learner.foresee(rows)
-    for name, values in [*predicted.items(), ("ensemble", learner.undecided(rows))]:
+    for name, values in learner.foresee(rows).items():
         scores = score(task, rows.targets, values, weight=weight)
         board.update(name, test=scores[board.metric])
 
@@ -122,7 +121,7 @@ class _Search:
             self.board.add(self._entry(one, min(done, len(one.learners))))
         rows = self.race.rows(done)
         members = [_member(c, done) for c in everyone if len(c.learners) >= done]
-        if self.portfolio.max_latency is not None:  # one forest is faster than several
+        if self.portfolio.is_limited:  # the cost of one forest is not that of several
             members = [_merged(member) for member in members]
         weights = self._weights(members, rows)
         members = [_merged(m) if m.name in weights else m for m in members]
@@ -158,9 +157,11 @@ class _Search:
 
     def _weights(self, members: Sequence[Member], rows: Rows) -> dict[str, float]:
         """Of the members, within the limits that the user set."""
-        predicted = {member.name: member.held_out for member in members}
-        sizes = {member.name: float(member.size) for member in members}
-        chosen = self.judge.weights(predicted, rows, sizes)
+        if not self.portfolio.is_limited:
+            predicted = {member.name: member.held_out for member in members}
+            sizes = {member.name: float(member.size) for member in members}
+            return self.judge.weights(predicted, rows, sizes)
+        chosen: dict[str, float] = {}
         limits: tuple[tuple[float | None, str, Callable[[Member], float]], ...] = (
             (self.portfolio.max_latency, "ms", lambda m: _predict_ms(m, rows, 1)),
             (self.portfolio.max_size, "MB", lambda m: m.size / 1e6),

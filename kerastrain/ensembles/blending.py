@@ -10,12 +10,12 @@ from kerastrain.ensembles.blendloss import Loss
 from kerastrain.events import note, warn
 from kerastrain.metrics import Metric
 
-__all__ = ["dropped_until", "select", "spared"]
+__all__ = ["dropped_until", "select", "pruned"]
 
 PATIENCE = 10  # rounds without a better ensemble, after which none comes
 # Of what the ensemble gains over its best member, the share that is given up for
 # smaller files: diamonds, extra trees had 534 of 746 MB for a weight of 0.07.
-_SPARED = 0.05
+_PRUNED = 0.05
 _TIE = 1e-9
 
 Predictions = Mapping[str, np.ndarray]
@@ -71,13 +71,13 @@ def select(
     return _shares(bench.names, total)
 
 
-def spared(
+def pruned(
     predictions: Predictions,
     targets: np.ndarray,
     metric: Metric,
     *,
     costs: Mapping[str, float],
-    share: float = _SPARED,
+    share: float = _PRUNED,
     weight: np.ndarray | None = None,
     rounds: int = 50,
 ) -> Weights:

@@ -87,7 +87,7 @@ class EnsembleLearner(Learner):
         self.members = [pair for pair in members if pair[1] > 0]
         self.tried = [member for member, _ in members]
         self.held_out, self.held_out_weight = held_out, held_out_weight
-        self._foreseen: tuple[Rows, dict[str, np.ndarray]] | None = None
+        self._foreseen: tuple[Rows, np.ndarray] | None = None
         matrices = front.model(front.inputs)
         outputs: list[Any] = []
         weights: list[float] = []
@@ -104,15 +104,20 @@ class EnsembleLearner(Learner):
         raise NotImplementedError("fit the members")
 
     def foresee(self, rows: Rows) -> dict[str, np.ndarray]:
-        """What each member predicts, by name, of weight 0 too. It is kept for
-        `undecided` of the same rows: the leaderboard and the scores are of the same."""
-        self._foreseen = rows, {m.name: m.predict(rows) for m in self.tried}
-        return self._foreseen[1]
+        """What each member predicts, by name, of weight 0 too, and the ensemble.
+
+        That of the ensemble is kept for the one `undecided` of these rows that follows:
+        the leaderboard and the scores are of the same rows.
+        """
+        said = {member.name: member.predict(rows) for member in self.tried}
+        total = _total([(said[m.name], weight) for m, weight in self.members])
+        self._foreseen = rows, total
+        return said | {"ensemble": total}
 
     def undecided(self, rows: Rows) -> np.ndarray:
-        if self._foreseen is not None and self._foreseen[0].are(rows):
-            known = self._foreseen[1]
-            return _total([(known[m.name], weight) for m, weight in self.members])
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is not None and foreseen[0].are(rows):
+            return foreseen[1]
         return _total([(m.predict(rows), weight) for m, weight in self.members])
 
     def validated(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerastrain.ensembles.blending import select, spared
+from kerastrain.ensembles.blending import pruned, select
 from kerastrain.evaluation import METRICS, primary, score
 from kerastrain.metrics import Metric
 from kerastrain.pipeline import Rows
@@ -53,11 +53,11 @@ class Judge:
         rows: Rows,
         costs: Mapping[str, float],
     ) -> dict[str, float]:
-        """Of each in the best ensemble, those above 0; see `select` and `spared`."""
+        """Of each in the best ensemble, those above 0; see `select` and `pruned`."""
         weight, y, metric = self.weight(rows), rows.targets, self.metric
         if self._is_unsure(rows):
             return select(predicted, y, metric, weight=weight, bags=_BAGS)
-        return spared(predicted, y, metric, weight=weight, costs=costs)
+        return pruned(predicted, y, metric, weight=weight, costs=costs)
 
     def _is_unsure(self, rows: Rows) -> bool:
         """Whether there are few rows, or few of the rarest class that there is."""

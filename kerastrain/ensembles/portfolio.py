@@ -55,6 +55,11 @@ class Portfolio:
     max_latency: float | None = None
     max_size: float | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the user says what the ensemble may cost."""
+        return self.max_latency is not None or self.max_size is not None
+
     def suited(self, task: str, num_rows: int) -> list[Candidate]:
         """Candidates for a task with so many rows to learn from."""
         return [

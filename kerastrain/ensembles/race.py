@@ -147,7 +147,10 @@ class Race:
         Else the dearest of those that are of no use go, until it is; few rows make the
         choice unsure, so what costs little stays. None where a round has no time.
         """
-        useful, rounds = self._useful(running, done), len(self.bags) - done
+        rounds = len(self.bags) - done
+        if _round_s(running) * rounds <= self.left_s:
+            return running
+        useful = self._useful(running, done)
         racing, cheap_s = list(running), _CHEAP * _round_s(running)
         for one in sorted(running, key=lambda one: -one.seconds[0]):
             is_cheap = one.seconds[0] < cheap_s
@@ -246,8 +249,9 @@ class Race:
             number + 1,
             is_member=True,
             settled=Settled(self.job.folder.checkpoints / inside / "settled.json"),
-            # Without any model so far, even a poor one is wanted.
-            least_epochs=1 if self._first_s is None else _LEAST_EPOCHS,
+            # Without any model so far even a poor one is wanted, and a later fold is to
+            # be as the first, of which all was known.
+            least_epochs=1 if number or self._first_s is None else _LEAST_EPOCHS,
         )
 
 
