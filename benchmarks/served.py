@@ -43,10 +43,12 @@ def saved_model(run: Path, rows: pd.DataFrame) -> dict[str, float]:
     served = loaded["model"].signatures["serving_default"]
     wanted = served.structured_input_signature[1]
 
+    schema = json.loads((run / "schema.json").read_text())
+    column = {one["input"]: one["name"] for one in schema["columns"]}
+
     def tensors(frame: pd.DataFrame) -> dict[str, Any]:
         return {
-            name: _tensor(frame[name if name in frame else name[:-1]], spec)
-            for name, spec in wanted.items()
+            name: _tensor(frame[column[name]], spec) for name, spec in wanted.items()
         }
 
     def ask(given: dict[str, Any]) -> None:
