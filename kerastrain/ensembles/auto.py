@@ -245,10 +245,10 @@ def _rest_s(limit: float, num_columns: int) -> float:
     """Of a time limit, what evaluation, explanation, export and report take.
 
     The export is replayed in a process that loads TensorFlow, which takes 10 s; of a
-    limit of 60 s on one core all of it took 14 to 20 s, of 80 columns 70 s; forests of
-    many folds made it 40 to 80 s of 300.
+    limit of 60 s on one core all of it took 13 to 20 s, of 80 columns 40 s; forests of
+    many folds made it 25 to 60 s of 300.
     """
-    return min(0.5 * limit, 14 + 0.12 * limit + 0.25 * num_columns)
+    return min(0.5 * limit, 12 + 0.12 * limit + 0.25 * num_columns)
 
 
 def _predict_ms(member: Member, rows: Rows, num_rows: int = _TIMED_ROWS) -> float:

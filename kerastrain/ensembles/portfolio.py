@@ -152,7 +152,7 @@ _KNOWN: Mapping[str, Mapping[str, Any]] = {
             "subsample": 1.0,
             "parameters": _COLUMNS,
         },
-        "pace": 1.0,
+        "pace": 0.7,
         # Below it was the worst of all (telco_churn 0.825 of 0.852, abalone19), and of
         # ames, with 2,300 rows, 7 folds had 177 MB.
         "least_rows": 10_000,
