@@ -79,6 +79,13 @@ def test_weights_sum_to_one_and_keep_the_order_of_the_members(noises, bags):
     assert list(weights) == [name for name in tried if name in weights]
 
 
+def test_bags_of_poor_members_give_way():
+    metric, y = METRICS["regression"]["mae"], Y["regression"]
+    tried = {"good": y + 0.01, "poor": y + 5.0, "poorer": y + 6.0}
+    weights = select(tried, y, metric, bags=20)
+    assert weights == {"good": 1.0}
+
+
 def test_of_equal_members_the_first_is_taken_alone():
     one = guesses("binary", 1)
     tried = {"fast": one, "slow": one.copy()}

@@ -47,7 +47,8 @@ def select(
         weight: of each row; rows of weight 0 count as no rows.
         rounds: members taken, with repetition.
         bags: above 1, the mean of so many selections, each from half of the members
-            drawn by chance; where few rows make the choice unsure.
+            drawn by chance; where few rows make the choice unsure. One that is worse
+            than the best member gives way to a single selection.
         seed: of the bags.
 
     Returns:
@@ -68,6 +69,9 @@ def select(
         drawn = np.sort(random.choice(len(total), size, replace=False))
         counts = bench.counts(drawn.tolist(), rounds)
         total += counts / counts.sum()
+    best = min(bench.loss(part) for part in bench.parts)
+    if bench.loss_of(total) > best:  # halves of a few members may all be poor ones
+        total = bench.counts(range(len(total)), rounds)
     return _shares(bench.names, total)
 
 

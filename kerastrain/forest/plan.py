@@ -24,13 +24,15 @@ LAYOUTS = {"bits64": 64, "bits32": 32, "walk": 1, "plain": 0}
 
 # 6 folds of 300 trees of LightGBM, 8 columns, as one forest in 1 block / 8 / apart:
 # 158 / 33 / 17 MB, one row 0.36 / 0.64 / 2.0 ms, 1,000 rows 34 / 27 / 28 ms (487 where
-# it walks). With 60 columns a block more costs one row 0.2 ms.
+# it walks). A column more of a block is two operations more: 8 blocks of 69 columns,
+# which saved 15 MB, made the export of ames take 34 s in place of 22.
 #: Largest table of bits, of all blocks together; it is part of an exported file.
 MOST_TABLE_BYTES = 2**28
 _SMALL_BYTES = 2**22  # below which nothing is worth saving
 _SAVED = 0.7  # of the space, which twice as many blocks have to save
 _MOST_BLOCKS = 64
 _LEAST_TREES, _MANY_TREES = 32, 128  # of a block, where it must be and may be
+_MOST_LOOKUPS = 64  # columns of all blocks together, where more blocks are a choice
 
 # Nanoseconds per row and tree on one core (see benchmarks/forest.py): a look-up and a
 # conjunction per column, a step of the packed walk, what finds the lowest bit.
@@ -168,7 +170,7 @@ def _fitting(
         if number > 1 and is_few:
             break
         num_bytes, columns = _tables(trees, top, _dealt(order, outputs, int(number)))
-        if num_bytes > _SAVED * least:
+        if found and (num_bytes > _SAVED * least or number * columns > _MOST_LOOKUPS):
             break
         if num_bytes <= MOST_TABLE_BYTES:
             found, least = (int(number), columns), num_bytes
