@@ -32,7 +32,7 @@ class Forest(Exact):
         trees: the forest; None where a saved one is loaded.
         layout: "bits64", "bits32", "walk", "plain", or "auto", the one that should be
             fastest. One that does not fit becomes "plain".
-        chunk_size: rows times trees that are computed at once.
+        chunk_size: rows times trees of a block that are computed at once.
         saved: what `get_config` gives beside: numbers and shapes.
 
     Shapes: float32 `(batch, columns)` -> float32 `(batch, outputs)`.

@@ -26,7 +26,8 @@ LAYOUTS = {"bits64": 64, "bits32": 32, "walk": 1, "plain": 0}
 # 158 / 33 / 17 MB, one row 0.36 / 0.64 / 2.0 ms, 1,000 rows 34 / 27 / 28 ms (487 where
 # it walks). A column more of a block is two operations more: 8 blocks of 69 columns,
 # which saved 15 MB, made the export of ames take 34 s in place of 22.
-#: Largest table of bits, of all blocks together; it is part of an exported file.
+#: Largest table of bits, of all blocks together; it is part of an exported file. What
+#: is larger in any number of blocks walks: slower, and small.
 MOST_TABLE_BYTES = 2**28
 _SMALL_BYTES = 2**22  # below which nothing is worth saving
 _SAVED = 0.7  # of the space, which twice as many blocks have to save
@@ -79,7 +80,7 @@ def plan(trees: Trees, layout: str = "auto", num_blocks: int = 1) -> Plan:
         num_blocks: of another layout than that and "plain", which has one.
     """
     outputs, order = _by_output(trees)
-    choices = [(layout, num_blocks)]
+    choices = [(layout, 1 if layout == "plain" else num_blocks)]
     if layout == "auto":
         choices = _candidates(trees, outputs, order)
     for name, number in choices:
@@ -150,7 +151,8 @@ def _candidates(trees: Trees, outputs: int, order: np.ndarray) -> list[tuple[str
         found = _fitting(trees, top, outputs, order)
         if found is not None:
             number, columns = found
-            bins_ns = number * columns * _BIN_NS / len(trees.roots)
+            # The first search is left out: the packed walk has one too.
+            bins_ns = (number - 1) * columns * _BIN_NS / max(1, len(trees.roots))
             below_ns = _EXIT_NS + top.steps * _STEP_NS
             cost_ns[f"bits{word}", number] = columns * column_ns + bins_ns + below_ns
     return [*sorted(cost_ns, key=cost_ns.__getitem__), ("plain", 1)]
@@ -165,9 +167,10 @@ def _fitting(
     saves space and leaves many trees in each.
     """
     num_trees, found, least = len(trees.roots), None, np.inf
+    most = num_trees // max(1, outputs)  # a block has a tree of each output
     for number in 2 ** np.arange(np.log2(_MOST_BLOCKS) + 1).astype("int64"):
         is_few = num_trees // number < (_LEAST_TREES if found is None else _MANY_TREES)
-        if number > 1 and is_few:
+        if number > 1 and (is_few or number > most):
             break
         num_bytes, columns = _tables(trees, top, _dealt(order, outputs, int(number)))
         if found and (num_bytes > _SAVED * least or number * columns > _MOST_LOOKUPS):

@@ -240,6 +240,21 @@ def test_trees_are_dealt_to_blocks_where_one_table_would_be_too_large(
     np.testing.assert_array_equal(again.predict_on_batch(x), forest(x))
 
 
+@pytest.mark.parametrize("rounds", [3, 7])
+def test_a_block_has_a_tree_of_each_output(rounds, monkeypatch):
+    monkeypatch.setattr(plans, "_SMALL_BYTES", 10)
+    num_outputs = 60
+    trees, x = one_output_each([*range(num_outputs)] * rounds, num_outputs), values()
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=len(trees.left)).astype("float32")
+    threshold = np.where(trees.is_leaf, np.inf, own).astype("float32")
+    trees = Trees(**trees.arrays() | {"threshold": threshold})
+    monkeypatch.setattr(plans, "_MANY_TREES", 1)
+    forest = Forest(trees)
+    assert all(block["trees"] >= num_outputs for block in forest.numbers)
+    np.testing.assert_allclose(forest(x), trees.outputs(x), rtol=1e-5, atol=1e-5)
+
+
 def test_more_blocks_than_are_needed_save_space_where_trees_are_many(monkeypatch):
     monkeypatch.setattr(plans, "_SMALL_BYTES", 10)
     monkeypatch.setattr(plans, "_MANY_TREES", 10)
