@@ -9,7 +9,7 @@ KerastrainError             exit code 2: the user's input; one line, no tracebac
 ├── RunError                ValueError    a run folder is missing or damaged
 ├── StorageError            RuntimeError  the disk is full, or cannot be written
 ├── MissingExtra            ImportError   an optional package is not installed
-├── OutOfTime               TimeoutError  a time limit leaves too little to learn in
+├── OutOfTime               RuntimeError  a time limit leaves too little to learn in
 ├── ParityError             RuntimeError  exit code 3: an export differs
 ├── DivergenceError         RuntimeError  exit code 4: training ran into NaN
 └── Interrupted             RuntimeError  exit code 130 or 143: it was stopped
@@ -77,7 +77,7 @@ class MissingExtra(KerastrainError, ImportError):
     """An optional package is not installed."""
 
 
-class OutOfTime(KerastrainError, TimeoutError):
+class OutOfTime(KerastrainError, RuntimeError):
     """What a time limit leaves is too little to learn in."""
 
 
