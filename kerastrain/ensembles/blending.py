@@ -10,7 +10,7 @@ from kerastrain.ensembles.blendloss import Loss
 from kerastrain.events import note, warn
 from kerastrain.metrics import Metric
 
-__all__ = ["dropped_until", "select", "pruned"]
+__all__ = ["dropped_until", "pruned", "select"]
 
 PATIENCE = 10  # rounds without a better ensemble, after which none comes
 # Of what the ensemble gains over its best member, the share that is given up for
@@ -69,8 +69,8 @@ def select(
         drawn = np.sort(random.choice(len(total), size, replace=False))
         counts = bench.counts(drawn.tolist(), rounds)
         total += counts / counts.sum()
-    best = min(bench.loss(part) for part in bench.parts)
-    if bench.loss_of(total) > best:  # halves of a few members may all be poor ones
+    # Halves of a few members may all be poor ones.
+    if bench.loss_of(total) > bench.least_alone:
         total = bench.counts(range(len(total)), rounds)
     return _shares(bench.names, total)
 
@@ -97,8 +97,8 @@ def pruned(
     bench = _Bench.of(predictions, targets, metric, weight)
     places = range(len(bench.names))
     counts = bench.counts(places, rounds)
-    least, alone = bench.loss_of(counts), min(bench.loss(p) for p in bench.parts)
-    most = least + share * max(0.0, alone - least)
+    least = bench.loss_of(counts)
+    most = least + share * max(0.0, bench.least_alone - least)
     for place in sorted(places, key=lambda p: -costs[bench.names[p]]):
         others = [p for p in np.flatnonzero(counts).tolist() if p != place]
         if not counts[place] or not others:
@@ -234,6 +234,11 @@ class _Bench:
             if len(taken) - kept >= PATIENCE or len(candidates) == 1:
                 break
         return np.bincount(taken[:kept], minlength=len(self.parts)).astype("float64")
+
+    @property
+    def least_alone(self) -> float:
+        """Loss of the best single member."""
+        return min(self.loss(part) for part in self.parts)
 
     def loss_of(self, counts: np.ndarray) -> float:
         """Of the mean in which members count so much."""

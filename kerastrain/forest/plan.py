@@ -168,15 +168,15 @@ def _fitting(
     """
     num_trees, found, least = len(trees.roots), None, np.inf
     most = num_trees // max(1, outputs)  # a block has a tree of each output
-    for number in 2 ** np.arange(np.log2(_MOST_BLOCKS) + 1).astype("int64"):
+    for number in (2**power for power in range(_MOST_BLOCKS.bit_length())):
         is_few = num_trees // number < (_LEAST_TREES if found is None else _MANY_TREES)
         if number > 1 and (is_few or number > most):
             break
-        num_bytes, columns = _tables(trees, top, _dealt(order, outputs, int(number)))
+        num_bytes, columns = _tables(trees, top, _dealt(order, outputs, number))
         if found and (num_bytes > _SAVED * least or number * columns > _MOST_LOOKUPS):
             break
         if num_bytes <= MOST_TABLE_BYTES:
-            found, least = (int(number), columns), num_bytes
+            found, least = (number, columns), num_bytes
         if found and num_bytes <= _SMALL_BYTES:
             break
     return found

@@ -240,15 +240,19 @@ def test_trees_are_dealt_to_blocks_where_one_table_would_be_too_large(
     np.testing.assert_array_equal(again.predict_on_batch(x), forest(x))
 
 
+def unshared(trees):
+    """The same trees, where no two nodes have the same threshold."""
+    own = np.random.default_rng(0).normal(size=len(trees.left)).astype("float32")
+    threshold = np.where(trees.is_leaf, np.inf, own).astype("float32")
+    return Trees(**trees.arrays() | {"threshold": threshold})
+
+
 @pytest.mark.parametrize("rounds", [3, 7])
 def test_a_block_has_a_tree_of_each_output(rounds, monkeypatch):
     monkeypatch.setattr(plans, "_SMALL_BYTES", 10)
     num_outputs = 60
-    trees, x = one_output_each([*range(num_outputs)] * rounds, num_outputs), values()
-    rng = np.random.default_rng(0)
-    own = rng.normal(size=len(trees.left)).astype("float32")
-    threshold = np.where(trees.is_leaf, np.inf, own).astype("float32")
-    trees = Trees(**trees.arrays() | {"threshold": threshold})
+    trees = one_output_each([*range(num_outputs)] * rounds, num_outputs)
+    trees, x = unshared(trees), values()
     monkeypatch.setattr(plans, "_MANY_TREES", 1)
     forest = Forest(trees)
     assert all(block["trees"] >= num_outputs for block in forest.numbers)
@@ -258,11 +262,7 @@ def test_a_block_has_a_tree_of_each_output(rounds, monkeypatch):
 def test_more_blocks_than_are_needed_save_space_where_trees_are_many(monkeypatch):
     monkeypatch.setattr(plans, "_SMALL_BYTES", 10)
     monkeypatch.setattr(plans, "_MANY_TREES", 10)
-    rng = np.random.default_rng(0)
-    trees = grown(40, 20)
-    own = rng.normal(size=len(trees.left)).astype("float32")  # no threshold is shared
-    threshold = np.where(trees.is_leaf, np.inf, own).astype("float32")
-    trees, x = Trees(**trees.arrays() | {"threshold": threshold}), values()
+    trees, x = unshared(grown(40, 20)), values()
     forest = Forest(trees)
     assert [block["trees"] for block in forest.numbers] == [10] * 4
     np.testing.assert_array_equal(forest.leaves(x), trees.leaves(x))
